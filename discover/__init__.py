@@ -1,0 +1,3 @@
+"""Automated circuit discovery by exact path patching."""
+
+__version__ = "0.1.0"

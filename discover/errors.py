@@ -1,0 +1,69 @@
+"""Every error that `discover` raises on purpose.
+
+::
+
+    DiscoverError                the common base: one clear line for a person
+    ├── InputError               the input was wrong            (exit code 2)
+    │   ├── ModelError           a model that cannot be had or is not supported
+    │   ├── TaskError            an unknown task, or an option that it lacks
+    │   ├── PromptError          a prompt, an answer or a prompts file
+    │   ├── GraphError           an unknown node or edge name, an impossible shape
+    │   ├── SpecError            a run's settings (tau, metric, ablation, ...)
+    │   ├── StoreError           the database: unreachable, locked, wrong schema, no such run
+    │   └── MismatchError        the model, prompts or rows at hand are not the stored run's
+    └── RunError                 the input was fine, the run failed  (exit code 3)
+        └── SelfCheckError       the model and the graph do not agree
+
+The command line prints the message of a `DiscoverError` as it is and nothing else; any other
+exception is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class DiscoverError(Exception):
+    """Base of all errors raised on purpose; the message says what, where and what to do."""
+
+    exit_code = 3
+
+
+class InputError(DiscoverError):
+    """The user's input was wrong."""
+
+    exit_code = 2
+
+
+class ModelError(InputError):
+    """A model is unknown, missing, broken or not supported."""
+
+
+class TaskError(InputError):
+    """A task is unknown, or got an option that it does not have."""
+
+
+class PromptError(InputError):
+    """A prompt, an answer or a prompts file is unusable."""
+
+
+class GraphError(InputError):
+    """A node or edge name is unknown, or a graph's shape is impossible."""
+
+
+class SpecError(InputError):
+    """A run's settings are unusable."""
+
+
+class StoreError(InputError):
+    """The database cannot be used, or has no such run."""
+
+
+class MismatchError(InputError):
+    """The model, prompts or rows at hand are not those of the stored run."""
+
+
+class RunError(DiscoverError):
+    """The input was fine but the run failed."""
+
+
+class SelfCheckError(RunError):
+    """The model does not compute what the graph says it computes."""

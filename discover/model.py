@@ -1,0 +1,389 @@
+"""Models behind TransformerBridge: architecture facts, guards, hooked forwards.
+
+The only module that imports transformer_lens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.generalized_components import BlockBridge, ParallelBlockBridge
+from transformer_lens.model_bridge.sources import build_bridge_from_module
+
+from discover.catalogue import ASSETS
+from discover.errors import ModelError, PromptError
+from discover.graph import ComputationalGraph
+from discover.loading import load_source, quiet
+from discover.prompts import PaddedPrompts, PromptPairs, Tokenizer
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+Hook = Callable[[Tensor], Tensor | None]
+"""Sees an activation; returns its replacement, or None to leave it."""
+
+NamedHook = tuple[str, Hook]
+"""A hook and the name of its hook point; at one point hooks run in the order given."""
+
+
+class Model:
+    """One causal decoder, wrapped, in evaluation mode, with its computational graph.
+
+    Attributes: `name`; `graph`; `tokenizer` (None if the model came without one); `weights_hash`
+    (SHA-256 over parameter and buffer names, shapes and float32 values); `d_model`, `d_vocab`,
+    `max_positions`; `device`, `dtype`; `splits_qkv` (whether the bridge gives every head its own
+    q, k and v input).
+
+    Raises:
+        ModelError: the architecture has an obstruction, which is named.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        build: Callable[[torch.dtype], TransformerBridge],
+        weights_hash: str,
+        tokenizer: Tokenizer | None = None,
+        *,
+        dtype: str = "float32",
+        device: str = "cpu",
+    ) -> None:
+        self.name, self.tokenizer, self.weights_hash = name, tokenizer, weights_hash
+        self.dtype, self.device = dtype, device
+        self._build = build
+        self.bridge = build(DTYPES[dtype])
+        if device != "cpu":
+            self.bridge.to(device, print_details=False)
+        self.bridge.eval()
+        for parameter in self.bridge.parameters():
+            parameter.requires_grad_(False)
+        self.graph = _graph_of(name, self.bridge)
+        cfg = self.bridge.cfg
+        self.d_model = int(cfg.d_model)
+        self.d_vocab = int(getattr(cfg, "d_vocab_out", None) or cfg.d_vocab)
+        if self.d_vocab < 1:
+            self.d_vocab = int(cfg.d_vocab)
+        self.d_vocab_in = int(cfg.d_vocab)
+        self.max_positions = int(cfg.n_ctx)
+        self.splits_qkv = self._enable_split()
+        self._check_pre_norm()
+
+    def _check_pre_norm(self) -> None:
+        """Refuse blocks whose attention does not read the (normalised) residual stream itself."""
+        if "ln1" not in self.bridge.blocks[0].submodules:
+            return
+        seen: dict[str, Tensor] = {}
+        names = ("blocks.0.hook_in", "blocks.0.ln1.hook_in")
+        hooks = [(name, functools.partial(seen.__setitem__, name)) for name in names]
+        tokens = torch.arange(min(4, self.d_vocab_in, self.max_positions))[None]
+        self.forward(tokens, None, hooks)
+        if not torch.equal(*(seen[name] for name in names)):
+            raise ModelError(
+                f"{self.name} is not supported: it has post-norm blocks, whose attention reads the "
+                "residual stream before it is normalised"
+            )
+
+    def _enable_split(self) -> bool:
+        try:
+            with quiet():
+                self.bridge.set_use_split_qkv_input(True)
+        except NotImplementedError:
+            return False
+        if self.graph.mlp:
+            self.bridge.set_use_hook_mlp_in(True)
+        return True
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype of weights and activations."""
+        return DTYPES[self.dtype]
+
+    def double(self) -> Model:
+        """The same weights in float64, as a model of its own."""
+        return Model(
+            self.name,
+            self._build,
+            self.weights_hash,
+            self.tokenizer,
+            dtype="float64",
+            device=self.device,
+        )
+
+    def check_prompts(self, prompts: PromptPairs) -> None:
+        """Raise PromptError if a prompt is too long or holds a token that the model lacks."""
+        for number, pair in enumerate(prompts, 1):
+            if len(pair.clean) > self.max_positions:
+                raise PromptError(
+                    f"prompt {number} has {len(pair.clean)} tokens, {self.name} takes at most "
+                    f"{self.max_positions}"
+                )
+            for what, ids, limit in (
+                ("prompt", pair.clean + pair.corrupted, self.d_vocab_in),
+                ("answer", pair.correct + pair.incorrect, self.d_vocab),
+            ):
+                if strangers := [i for i in ids if not 0 <= i < limit]:
+                    raise PromptError(
+                        f"{what} {number} has token {strangers[0]}, but {self.name} has "
+                        f"{limit} tokens"
+                    )
+
+    def forward(
+        self,
+        tokens: Tensor,
+        padded: PaddedPrompts | None = None,
+        hooks: Sequence[NamedHook] = (),
+    ) -> Float[Tensor, "batch pos d_vocab"]:
+        """Logits of tokens Int[batch, pos], with hooks by hook-point name.
+
+        Hooks are removed again whatever happens, and gradients are off.
+
+        Raises:
+            ModelError: a hook did not fire (so that nothing is ever silently not done).
+        """
+        silent = {name for name, _ in hooks}
+        points = [(name, _adapt(name, hook, silent)) for name, hook in hooks]
+        with torch.no_grad(), self._precision(), self._hooked(points):
+            logits: Tensor = self.bridge(tokens.to(self.device), **self._padding(padded))
+        if silent:
+            raise ModelError(
+                f"hook point(s) {', '.join(sorted(silent))} of {self.name} did not fire; this "
+                "architecture does not pass through them"
+            )
+        return logits
+
+    @contextlib.contextmanager
+    def _hooked(self, points: list[tuple[str, Callable[..., Tensor | None]]]) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.bridge.hooks(fwd_hooks=points))
+            except (KeyError, ValueError, AttributeError) as error:
+                reason = str(error).splitlines()[0]
+                raise ModelError(f"{self.name} has no such hook point: {reason}") from error
+            yield
+
+    def _padding(self, padded: PaddedPrompts | None) -> dict[str, Tensor]:
+        if padded is None or padded.attention.all():
+            return {}
+        mask = torch.as_tensor(padded.attention, device=self.device).long()
+        positions = torch.as_tensor(padded.position_ids, device=self.device)
+        return {"attention_mask": mask, "position_ids": positions}
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        return StayDouble() if self.dtype == "float64" else contextlib.nullcontext()
+
+    def head_output_weights(self, layer: int) -> Float[Tensor, "n_heads d_head d_model"]:
+        """`W_O` by head: a head writes `z @ W_O[head]` to the residual stream."""
+        weights: Tensor = self.bridge.blocks[layer].attn.W_O
+        return weights.detach()
+
+    def head_output_bias(self, layer: int) -> Float[Tensor, " d_model"] | None:
+        """`b_O`, which the attention of a layer adds once for all heads, or None."""
+        bias = getattr(self.bridge.blocks[layer].attn.o.original_component, "bias", None)
+        return None if bias is None else bias.detach()
+
+    def input_projection(
+        self, layer: int, kind: str
+    ) -> tuple[Float[Tensor, "n_heads d_model d_head"], Float[Tensor, "n_heads d_head"] | None]:
+        """`W_Q`, `W_K` or `W_V` by (key/value) head, and its bias if there is one."""
+        attn = self.bridge.blocks[layer].attn
+        weight: Tensor = getattr(attn, f"W_{kind.upper()}").detach()
+        linear = getattr(attn, kind).original_component
+        if getattr(linear, "bias", None) is None:
+            return weight, None
+        bias: Tensor = getattr(attn, f"b_{kind.upper()}").detach()
+        return weight, bias.reshape(weight.shape[0], weight.shape[2])
+
+    def normalise(self, layer: int, before: str, x: Tensor) -> Tensor:
+        """The model's own norm in front of `attn` or `mlp`, over the last axis of any tensor."""
+        block = self.bridge.blocks[layer]
+        name = "ln2" if before == "mlp" and "ln2" in block.submodules else "ln1"
+        norm = getattr(block, name).original_component
+        with torch.no_grad(), self._precision():
+            out: Tensor = norm(x)
+        return out
+
+
+class StayDouble(TorchFunctionMode):
+    """Keeps float64 computations in float64 where a model's code drops to float32.
+
+    Llama-style norms and attention compute their squares and softmax in float32 by explicit cast;
+    in a float64 model that would leave float32 noise in the "exact" answer.
+    """
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        subject = args[0] if args else None
+        if isinstance(subject, Tensor) and subject.dtype == torch.float64:
+            if func is Tensor.float:
+                return subject
+            if func in (Tensor.to, Tensor.type):
+                args = tuple(torch.float64 if a is torch.float32 else a for a in args)
+            if kwargs.get("dtype") is torch.float32:
+                kwargs["dtype"] = torch.float64
+        return func(*args, **kwargs)
+
+
+def _adapt(name: str, hook: Hook, silent: set[str]) -> Callable[..., Tensor | None]:
+    def run(value: Tensor, hook: Any, call: Hook = hook) -> Tensor | None:  # noqa: ARG001
+        silent.discard(name)
+        return call(value)
+
+    return run
+
+
+def load_model(
+    name: str, dtype: str = "float32", device: str = "cpu", allow_download: bool = True
+) -> Model:
+    """Load a model by name, directory or GGUF file; see `loading.load_source`.
+
+    Raises:
+        ModelError: it cannot be had, or its architecture has an obstruction (named).
+    """
+    if name.startswith("tracr-") and (ASSETS / name).is_dir():
+        return _load_tracr(name, dtype, device)
+    source = load_source(name, allow_download)
+    return wrap_module(source.module, source.tokenizer, name=name, dtype=dtype, device=device)
+
+
+def wrap_module(
+    module: torch.nn.Module,
+    tokenizer: Tokenizer | None = None,
+    *,
+    name: str = "module",
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> Model:
+    """Wrap a Hugging Face causal decoder; the module itself is left as it is.
+
+    Raises:
+        ModelError: the architecture has an obstruction, which is named.
+    """
+    config: Any = copy.deepcopy(module.config)
+    _check_config(name, config)
+    config._attn_implementation = "eager"
+    architecture = type(module).__name__
+    state = {key: value.detach() for key, value in module.state_dict().items()}
+    kind: Any = type(module)
+
+    def build(precision: torch.dtype) -> TransformerBridge:
+        with quiet(), torch.random.fork_rng(devices=[]):
+            fresh = kind(copy.deepcopy(config)).to(precision)
+            fresh.load_state_dict(state)
+            fresh.eval()
+            try:
+                return build_bridge_from_module(
+                    fresh, architecture, hf_config=fresh.config, model_name=name
+                )
+            except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
+                reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+                raise ModelError(
+                    f"the architecture {architecture} of {name} is not supported: {reason}"
+                ) from error
+
+    return Model(name, build, hash_weights(state), tokenizer, dtype=dtype, device=device)
+
+
+def _load_tracr(name: str, dtype: str, device: str) -> Model:
+    from discover.tracr import read_tracr
+
+    compiled = read_tracr(name)
+
+    def build(precision: torch.dtype) -> TransformerBridge:
+        with quiet():
+            bridge = TransformerBridge.boot_native(compiled.bridge_config(), dtype=precision)
+        bridge.load_state_dict(compiled.state_dict(precision))
+        return bridge
+
+    return Model(
+        name,
+        build,
+        hash_weights(compiled.weights),
+        compiled.tokenizer,
+        dtype=dtype,
+        device=device,
+    )
+
+
+def hash_weights(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and values, in the order of the names."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        value = state[key].detach().cpu().contiguous()
+        if value.is_floating_point():
+            value = value.float()
+        digest.update(f"{key} {tuple(value.shape)}\n".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_config(name: str, config: Any) -> None:
+    """Refuse what can be told from the config alone."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{name} is an encoder-decoder; only decoders with one residual stream work"
+        )
+    if getattr(config, "do_layer_norm_before", True) is False:
+        raise ModelError(f"{name} has post-norm blocks: what a head writes is normalised again")
+
+
+def _graph_of(name: str, bridge: TransformerBridge) -> ComputationalGraph:
+    """The computational graph of a bridge, or the obstruction to having one."""
+    if not hasattr(bridge, "blocks"):
+        raise ModelError(f"{name} has no stack of blocks; only decoder-only transformers work")
+    parts = [set(block.submodules) for block in bridge.blocks]
+    for layer, block in enumerate(bridge.blocks):
+        if obstruction := _obstruction(block, parts[layer]):
+            raise ModelError(f"{name} is not supported: layer {layer} {obstruction}")
+    with_mlp = {"mlp" in part for part in parts}
+    if len(with_mlp) != 1:
+        raise ModelError(f"{name} is not supported: only some of its layers have an MLP")
+    cfg = bridge.cfg
+    parallel = {isinstance(block, ParallelBlockBridge) for block in bridge.blocks}
+    if len(parallel) != 1:
+        raise ModelError(f"{name} is not supported: only some of its blocks are parallel")
+    heads = int(cfg.n_heads)
+    return ComputationalGraph(
+        n_layers=len(parts),
+        n_heads=heads,
+        n_kv_heads=int(getattr(cfg, "n_key_value_heads", None) or heads),
+        parallel=parallel.pop(),
+        mlp=with_mlp.pop(),
+    )
+
+
+def _obstruction(block: Any, parts: set[str]) -> str | None:
+    if not isinstance(block, BlockBridge):
+        return f"is a {type(block).__name__}, not attention and MLP on one residual stream"
+    if "attn" not in parts:
+        return "has no attention"
+    if post := {"ln1_post", "ln2_post"} & parts:
+        return f"has post-norm blocks ({', '.join(sorted(post))}): head outputs do not simply add"
+    if extra := parts - {"ln1", "ln2", "attn", "mlp"}:
+        return f"has parts that the graph has no node for: {', '.join(sorted(extra))}"
+    missing = {"q", "k", "v", "o"} - set(block.attn.submodules)
+    if missing:
+        return f"does not show its {', '.join(sorted(missing))} projections"
+    return None
+
+
+def logits_at(
+    logits: Float[Tensor, "batch pos d_vocab"], answers: Sequence[Sequence[bool]] | Any
+) -> Float[Tensor, "answer d_vocab"]:
+    """Logits at the answer positions, prompt by prompt in ascending position."""
+    mask = torch.as_tensor(answers, device=logits.device)
+    return logits[mask]

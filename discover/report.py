@@ -1,0 +1,172 @@
+"""What a person sees of a run: progress while it lasts, its record as text or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from discover.spec import METRICS
+
+if TYPE_CHECKING:
+    from discover.acdc import Decision
+    from discover.run import Observer
+    from discover.store import RunRecord, Store
+
+SUMMARY_KEYS = (
+    "run model task metric ablation tau prompts seed engine edges kept evaluated dead damage "
+    "damage_all_ablated seconds circuit_hash"
+).split()
+"""The keys of the one JSON object that `discover run --json` prints."""
+
+
+class Reporter:
+    """Shows a run's phases and progress on stderr; reads only what is stored already."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.bar: Any = None
+        self.kept = 0
+        self.run_id: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        if kind is not None and self.run_id is not None:
+            done = self.store.count(self.run_id)
+            click.echo(
+                f"stopped with {done:,} decisions stored; go on with: "
+                f"discover resume {self.run_id[:8]}",
+                err=True,
+            )
+
+    def observer(self) -> Observer:
+        """The callbacks of a run that this reporter shows."""
+        from discover.run import Observer
+
+        return Observer(self.phase, self.started, self.decisions)
+
+    def phase(self, name: str) -> None:
+        """Say what is going on now."""
+        if self.bar is None:
+            click.echo(f"{name} ...", err=True)
+        else:
+            self.bar.set_description_str(name)
+
+    def started(self, record: RunRecord) -> None:
+        """Draw the bar, from where an earlier session left it."""
+        from tqdm import tqdm
+
+        self.run_id = record.id
+        self.kept = sum(row["outcome"] == "kept" for row in self.store.decision_rows(record.id))
+        click.echo(f"run {record.id}: {record.edges:,} edges", err=True)
+        self.bar = tqdm(
+            total=record.edges, initial=record.decided, unit="edge", dynamic_ncols=True,
+            file=sys.stderr, smoothing=0.05,
+        )  # fmt: skip
+
+    def decisions(self, batch: list[Decision]) -> None:
+        """Count decisions that are stored."""
+        self.kept += sum(not decision.removed for decision in batch)
+        self.bar.set_postfix_str(f"kept {self.kept:,}", refresh=False)
+        self.bar.update(len(batch))
+
+
+def facts(record: RunRecord) -> dict[str, Any]:
+    """Everything a run's record says, as JSON values."""
+    return {
+        **summary(record),
+        "status": record.status,
+        "decided": record.decided,
+        "error": record.error,
+        "created_at": record.created_at.isoformat(),
+        "finished_at": record.finished_at.isoformat() if record.finished_at else None,
+        "spec": record.spec.to_json(),
+        "spec_hash": record.spec_hash,
+        "versions": record.versions,
+        "evidence": record.evidence,
+    }
+
+
+def summary(record: RunRecord) -> dict[str, Any]:
+    """The object of `discover run --json`."""
+    values = {
+        "run": record.id,
+        "metric": record.spec.metric,
+        "ablation": record.spec.ablation,
+        "tau": record.spec.tau,
+        "prompts": record.spec.prompts,
+        "seed": record.spec.seed,
+    }
+    return {
+        key: json_number(values[key] if key in values else getattr(record, key))
+        for key in SUMMARY_KEYS
+    }
+
+
+def json_number(value: Any) -> Any:
+    """JSON has no infinities: they are written as the strings Infinity and -Infinity."""
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on one line of stdout."""
+    click.echo(json.dumps(value, allow_nan=False))
+
+
+def print_result(record: RunRecord, as_json: bool) -> None:
+    """A finished run, as text or as the one JSON object."""
+    if as_json:
+        print_json(summary(record))
+    else:
+        print_record(record)
+
+
+def print_record(record: RunRecord) -> None:
+    """A run as text: settings, result, cost, versions."""
+    spec, unit = record.spec, METRICS[record.spec.metric]
+    lines = [
+        ("run", f"{record.id} ({record.status})"),
+        ("model", f"{record.model}, weights {spec.weights_hash[:12]}, {spec.dtype}"),
+        ("prompts", f"{spec.prompts} of {record.task}, seed {spec.seed}"
+         + "".join(f", {key} {value}" for key, value in spec.task_options.items())
+         + (", with BOS" if spec.bos else "")),
+        ("search", f"{spec.metric}, {spec.ablation} ablation, tau {spec.tau:g} {unit}, "
+         f"{record.engine} engine"),
+        ("edges", f"{record.edges:,}, {record.decided:,} decided"),
+    ]  # fmt: skip
+    if record.kept is not None:
+        lines += [
+            ("kept", f"{record.kept:,} ({record.evaluated:,} decided by evaluation, "
+             f"{record.dead:,} dead)"),
+            ("damage", f"{record.damage:.6g} {unit} (all edges ablated: "
+             f"{record.damage_all_ablated:.6g})"),
+            ("circuit", f"sha256 {record.circuit_hash}"),
+        ]  # fmt: skip
+    started = f"{record.created_at:%Y-%m-%d %H:%M} UTC"
+    lines.append(("time", f"{record.seconds:.1f} s, created {started}"))
+    evidence = record.evidence
+    if "evaluations" in evidence:
+        lines.append(("cost", f"{evidence['evaluations']:,} evaluations in "
+                      f"{evidence['search_seconds']:.1f} s of search, {evidence['sessions']} "
+                      f"session(s), {evidence['float64_evaluations']} evaluations in float64 "
+                      "near tau"))  # fmt: skip
+    if record.error:
+        lines.append(("error", record.error))
+    lines.append(("versions", ", ".join(f"{k} {v}" for k, v in sorted(record.versions.items()))))
+    for name, text in lines:
+        click.echo(f"{name:9}{text}")
+
+
+def print_table(rows: list[tuple[str, ...]]) -> None:
+    """Rows in aligned columns; the first row is the header."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())

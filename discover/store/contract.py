@@ -1,0 +1,155 @@
+"""What the rest of the program may rely on from a store, whatever database is behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, get_args
+
+from discover.acdc import Decision
+from discover.graph import ComputationalGraph
+from discover.spec import RunSpec
+
+RunStatus = Literal["running", "done", "failed", "interrupted"]
+
+STATUSES: tuple[str, ...] = get_args(RunStatus)
+
+SUMMARY = ("kept", "evaluated", "dead", "damage", "damage_all_ablated", "circuit_hash")
+"""What `finish` takes as a run's summary, and what is None in a record before that."""
+
+OnCommit = Callable[[list[Decision]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One stored run, as it was when it was read.
+
+    `status` is `running` from creation until `finish`; a killed run stays `running`, with
+    `updated_at` at its last commit. Times are aware and in UTC. `task` is the task's name or the
+    prompts file's path. `edges` counts the graph's edges, `decided` the decisions stored, of which
+    the steps are 0 to `decided - 1`. `seconds` is wall time summed over all sessions. The fields
+    from `kept` to `circuit_hash` are None until the run is done; damages are in the metric's unit.
+    """
+
+    id: str
+    status: RunStatus
+    spec: RunSpec
+    spec_hash: str
+    model: str
+    task: str
+    engine: str
+    graph: ComputationalGraph
+    edges: int
+    created_at: datetime
+    started_at: datetime | None
+    updated_at: datetime
+    finished_at: datetime | None
+    seconds: float
+    versions: dict[str, str]
+    error: str | None
+    decided: int
+    kept: int | None
+    evaluated: int | None
+    dead: int | None
+    damage: float | None
+    damage_all_ablated: float | None
+    circuit_hash: str | None
+    evidence: dict[str, Any]
+
+
+class DecisionSink(Protocol):
+    """Takes decisions one by one and stores them durably, in order, before it reports them."""
+
+    def __enter__(self) -> Self:
+        """Begin to write."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Store what is left, also when an exception passes; never mask that exception."""
+        ...
+
+    def add(self, decision: Decision) -> None:
+        """Hand over the next decision; it is stored within two seconds, called again or not."""
+        ...
+
+
+class RunStore(Protocol):
+    """Runs, their prompts and their decisions; see `Store` for what each method raises."""
+
+    def create_run(
+        self,
+        spec: RunSpec,
+        *,
+        graph: ComputationalGraph,
+        engine: str,
+        versions: dict[str, str],
+        prompts_jsonl: str,
+    ) -> str:
+        """Store a new run and return its id, 16 hexadecimal characters."""
+        ...
+
+    def run(self, ref: str) -> RunRecord:
+        """The run of that id, of that unambiguous beginning of an id, or the `latest`."""
+        ...
+
+    def runs(
+        self,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        status: str | None = None,
+        model: str | None = None,
+        task: str | None = None,
+    ) -> list[RunRecord]:
+        """Runs, newest first."""
+        ...
+
+    def decisions(self, run_id: str) -> Iterator[Decision]:
+        """A run's decisions in step order, streamed."""
+        ...
+
+    def decision_rows(self, run_id: str) -> Iterator[dict[str, Any]]:
+        """A run's decisions in step order as plain values, streamed."""
+        ...
+
+    def count(self, run_id: str) -> int:
+        """How many decisions of a run are stored."""
+        ...
+
+    def prompts_jsonl(self, run_id: str) -> str:
+        """The prompts that a run used, one JSON object a line."""
+        ...
+
+    def start(self, run_id: str) -> None:
+        """Mark a run as running."""
+        ...
+
+    def finish(
+        self,
+        run_id: str,
+        status: str,
+        *,
+        error: str | None = None,
+        seconds: float = 0.0,
+        summary: dict[str, Any] | None = None,
+        evidence: dict[str, Any] | None = None,
+    ) -> RunRecord:
+        """Mark a run as done, failed or interrupted, and return its record."""
+        ...
+
+    def writer(
+        self, run_id: str, on_commit: OnCommit | None = None, interval: float = 0.5
+    ) -> DecisionSink:
+        """What stores the run's further decisions."""
+        ...
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run, its decisions, and its prompts if no other run uses them."""
+        ...

@@ -1,0 +1,407 @@
+"""Store: runs, prompts and decisions in a SQL database."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from discover.acdc import Decision
+from discover.errors import StoreError
+from discover.graph import ComputationalGraph, Edge
+from discover.spec import RunSpec
+from discover.store.contract import STATUSES, SUMMARY, OnCommit, RunRecord, RunStore
+from discover.store.engine import BUSY_TIMEOUT, Database
+from discover.store.migrate import prepare
+from discover.store.records import brief, record_of, storable
+from discover.store.tables import ID_LENGTH, UtcTime, decisions, prompts, runs
+from discover.store.writer import DecisionWriter
+
+_CHUNK = 5000
+"""Decisions read at a time: flat memory, and no transaction open while the caller works."""
+
+_COLUMNS = ("step", "sender", "receiver", "before", "after", "score", "outcome", "float64")
+
+# The steps stored are 0 to n-1, so the last one tells their number from the key alone, without
+# reading the rows.
+_DECIDED = (
+    sa.select(sa.func.coalesce(sa.func.max(decisions.c.step) + 1, 0))
+    .where(decisions.c.run_id == runs.c.id)
+    .scalar_subquery()
+    .label("decided")
+)
+
+
+class Store:
+    """Runs, their prompts and their decisions in one SQL database; safe to share between threads.
+
+    Open it with `Store.open`; use it as a context manager, or `close` it. Every method that
+    reaches the database raises StoreError, one clear line, when it is unreachable, locked for
+    longer than the busy timeout, or damaged.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(
+        cls, url: str | None = None, *, create: bool = True, busy_timeout: float = BUSY_TIMEOUT
+    ) -> Self:
+        """Open the database of that URL or SQLite path; by default `default_url()`.
+
+        With `create` a missing or empty database gets the schema; without, nothing is created.
+        `busy_timeout`, in seconds, is how long every call waits for another process's lock.
+
+        Raises:
+            StoreError: no database, no driver, no rights, not a database, or another schema.
+        """
+        database = Database(url, busy_timeout)
+        try:
+            prepare(database, create=create)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
+
+    @property
+    def label(self) -> str:
+        """The database's file or URL, without a password, for messages."""
+        return self._database.label
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def create_run(
+        self,
+        spec: RunSpec,
+        *,
+        graph: ComputationalGraph,
+        engine: str,
+        versions: dict[str, str],
+        prompts_jsonl: str,
+    ) -> str:
+        """Store a new run, status `running`, and return its id: 16 random hexadecimal characters.
+
+        `versions` maps programs to their versions. Equal prompts are stored once for all runs.
+
+        Raises:
+            StoreError: the run cannot be stored.
+        """
+        run_id = secrets.token_hex(ID_LENGTH // 2)
+        now = datetime.now(UTC)
+        lines = sum(1 for line in prompts_jsonl.split("\n") if line.strip())
+        with self._database.write() as connection:
+            values = {
+                "id": run_id,
+                "created_at": now,
+                "updated_at": now,
+                "status": "running",
+                "spec": spec.to_json(),
+                "spec_hash": spec.hash,
+                "model": storable(spec.model),
+                "task": storable(spec.task or spec.prompts_file or ""),
+                "metric": spec.metric,
+                "ablation": spec.ablation,
+                "tau": spec.tau,
+                "prompts": lines if spec.prompts is None else spec.prompts,
+                "seed": spec.seed,
+                "engine": engine,
+                "graph": graph.shape(),
+                "edges": len(graph),
+                "seconds": 0.0,
+                "versions": versions,
+                "evidence": {},
+                "prompts_hash": _store_prompts(connection, prompts_jsonl),
+            }
+            connection.execute(sa.insert(runs), values)
+        return run_id
+
+    def run(self, ref: str) -> RunRecord:
+        """The run of that id, of that unambiguous beginning of an id, or `latest`.
+
+        Raises:
+            StoreError: there is no such run, or several (it lists them).
+        """
+        wanted = ref.strip().lower()
+        if wanted == "latest":
+            return self._latest()
+        found: list[RunRecord] = []
+        if re.fullmatch(r"[0-9a-f]+", wanted):
+            found = self._select(runs.c.id.startswith(wanted), limit=6)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = "\n  ".join(brief(run) for run in found[:5])
+            more = "\n  ..." if len(found) > 5 else ""
+            raise StoreError(f"{ref!r} is the beginning of several runs:\n  {listed}{more}")
+        newest = ", ".join(run.id for run in self._select(limit=3))
+        hint = f"the newest are {newest}" if newest else "it has no runs yet"
+        raise StoreError(f"there is no run {ref!r} in {self.label}; {hint}")
+
+    def _latest(self) -> RunRecord:
+        found = self._select(limit=1)
+        if not found:
+            raise StoreError(f"there are no runs in {self.label} yet; start with `discover run`")
+        return found[0]
+
+    def runs(
+        self,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        status: str | None = None,
+        model: str | None = None,
+        task: str | None = None,
+    ) -> list[RunRecord]:
+        """Runs, newest first, optionally those of one status, model or task only.
+
+        Raises:
+            StoreError: the status is none, or a stored run is not readable by this program.
+        """
+        conditions = []
+        if status is not None:
+            if status not in STATUSES:
+                raise StoreError(f"unknown status {status!r}; choose one of {', '.join(STATUSES)}")
+            conditions.append(runs.c.status == status)
+        if model is not None:
+            conditions.append(runs.c.model == storable(model))
+        if task is not None:
+            conditions.append(runs.c.task == storable(task))
+        if offset < 0 or (limit is not None and limit < 0):
+            raise StoreError("limit and offset cannot be negative")
+        return self._select(*conditions, limit=limit, offset=offset)
+
+    def _select(
+        self, *conditions: sa.ColumnElement[bool], limit: int | None = None, offset: int = 0
+    ) -> list[RunRecord]:
+        query = sa.select(runs, _DECIDED).where(*conditions)
+        query = query.order_by(runs.c.created_at.desc(), runs.c.id.desc())
+        with self._database.read() as connection:
+            rows = connection.execute(query.limit(limit).offset(offset)).mappings().all()
+        return [record_of(row) for row in rows]
+
+    def decisions(self, run_id: str) -> Iterator[Decision]:
+        """A run's decisions in step order, read a few thousand at a time.
+
+        Raises:
+            StoreError: there is no such run, a step is missing, or a row is no edge of its graph.
+        """
+        graph = self._get(run_id).graph
+        senders = {sender.name: sender for sender in graph.senders}
+        receivers = {r.name: (r, graph.n_senders_of(r)) for r in graph.receivers}
+        place = graph.sender_index
+        for row in self.decision_rows(run_id):
+            sender = senders.get(row["sender"])
+            receiver, feeding = receivers.get(row["receiver"], (None, 0))
+            if sender is None or receiver is None or place[sender] >= feeding:
+                raise StoreError(
+                    f"step {row['step']} of run {run_id} is about {row['sender']}->"
+                    f"{row['receiver']}, which is no edge of its graph; the row is damaged"
+                )
+            yield Decision(
+                row["step"],
+                Edge(sender, receiver),
+                row["before"],
+                row["after"],
+                row["outcome"],
+                row["float64"],
+            )
+
+    def decision_rows(self, run_id: str) -> Iterator[dict[str, Any]]:
+        """A run's decisions in step order as plain values, keyed by column.
+
+        The keys are step, sender, receiver, before, after, score, outcome and float64.
+
+        Raises:
+            StoreError: there is no such run, or a step is missing.
+        """
+        self._get(run_id)
+        query = (
+            sa.select(*(decisions.c[name] for name in _COLUMNS))
+            .where(decisions.c.run_id == run_id, decisions.c.step >= sa.bindparam("first"))
+            .order_by(decisions.c.step)
+            .limit(_CHUNK)
+        )
+        step = 0
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(query, {"first": step}).all()
+            for row in rows:
+                if row[0] != step:
+                    raise StoreError(
+                        f"step {step} of run {run_id} is missing; the rows were changed by hand"
+                    )
+                yield dict(zip(_COLUMNS, row, strict=True))
+                step += 1
+            if len(rows) < _CHUNK:
+                return
+
+    def count(self, run_id: str) -> int:
+        """How many decisions of a run are stored.
+
+        Raises:
+            StoreError: there is no such run.
+        """
+        with self._database.read() as connection:
+            found = connection.execute(sa.select(_DECIDED).where(runs.c.id == run_id)).scalar()
+        if found is None:
+            raise self._missing(run_id)
+        return int(found)
+
+    def prompts_jsonl(self, run_id: str) -> str:
+        """The prompts that a run used, as they were given to `create_run`.
+
+        Raises:
+            StoreError: there is no such run.
+        """
+        query = sa.select(prompts.c.jsonl).join(runs, runs.c.prompts_hash == prompts.c.hash)
+        with self._database.read() as connection:
+            found = connection.execute(query.where(runs.c.id == run_id)).scalar()
+        if found is None:
+            raise self._missing(run_id)
+        return str(found)
+
+    def start(self, run_id: str) -> None:
+        """Mark a run as running: begun now if it never was, its error and results cleared.
+
+        Raises:
+            StoreError: there is no such run.
+        """
+        now = datetime.now(UTC)
+        self._update(
+            run_id,
+            {
+                "status": "running",
+                "started_at": sa.func.coalesce(runs.c.started_at, sa.literal(now, UtcTime)),
+                "updated_at": now,
+                "finished_at": None,
+                "error": None,
+                **dict.fromkeys(SUMMARY),
+            },
+        )
+
+    def finish(
+        self,
+        run_id: str,
+        status: str,
+        *,
+        error: str | None = None,
+        seconds: float = 0.0,
+        summary: dict[str, Any] | None = None,
+        evidence: dict[str, Any] | None = None,
+    ) -> RunRecord:
+        """Mark a run as done, failed or interrupted, and return its record.
+
+        `seconds` is this session's wall time and is added to what is stored. `summary` has some or
+        all of the keys kept, evaluated, dead, damage, damage_all_ablated (in the metric's unit) and
+        circuit_hash. `evidence` is any JSON object and replaces what is stored.
+
+        Raises:
+            StoreError: there is no such run, or a damage is a NaN.
+            ValueError: the status or a key of the summary is unknown.
+        """
+        if status not in STATUSES or status == "running":
+            raise ValueError(f"a run cannot finish as {status!r}")
+        facts = dict(summary or {})
+        if unknown := sorted(set(facts) - set(SUMMARY)):
+            raise ValueError(f"unknown summary keys: {', '.join(unknown)}")
+        for key in ("damage", "damage_all_ablated"):
+            if facts.get(key) is not None:
+                facts[key] = float(facts[key])
+                if math.isnan(facts[key]):
+                    raise StoreError(f"the {key} of run {run_id} is a NaN, which cannot be stored")
+        if evidence is not None:
+            facts["evidence"] = evidence
+        now = datetime.now(UTC)
+        facts |= {
+            "status": status,
+            "error": None if error is None else storable(error),
+            "seconds": runs.c.seconds + seconds,
+            "updated_at": now,
+            "finished_at": now,
+        }
+        self._update(run_id, facts)
+        return self._get(run_id)
+
+    def writer(
+        self, run_id: str, on_commit: OnCommit | None = None, interval: float = 0.5
+    ) -> DecisionWriter:
+        """What stores the run's further decisions, beginning with step `count(run_id)`.
+
+        `on_commit` gets each batch, on another thread, once it is stored; `interval`, in seconds
+        and at most 2, is how long decisions are gathered before that.
+
+        Raises:
+            StoreError: there is no such run.
+        """
+        return DecisionWriter(self._database, run_id, self.count(run_id), on_commit, interval)
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run, its decisions, and its prompts if no other run uses them.
+
+        Raises:
+            StoreError: there is no such run.
+        """
+        with self._database.write() as connection:
+            query = sa.select(runs.c.prompts_hash).where(runs.c.id == run_id)
+            key = connection.execute(query).scalar()
+            if key is None:
+                raise self._missing(run_id)
+            connection.execute(sa.delete(decisions).where(decisions.c.run_id == run_id))
+            connection.execute(sa.delete(runs).where(runs.c.id == run_id))
+            unused = ~sa.exists().where(runs.c.prompts_hash == prompts.c.hash)
+            # Another session may be adding a run with these prompts just now: then they stay.
+            with suppress(IntegrityError), connection.begin_nested():
+                connection.execute(sa.delete(prompts).where(prompts.c.hash == key, unused))
+
+    def _get(self, run_id: str) -> RunRecord:
+        found = self._select(runs.c.id == run_id)
+        if not found:
+            raise self._missing(run_id)
+        return found[0]
+
+    def _update(self, run_id: str, values: Mapping[str, Any]) -> None:
+        with self._database.write() as connection:
+            statement = sa.update(runs).where(runs.c.id == run_id).values(**values)
+            if connection.execute(statement).rowcount != 1:
+                raise self._missing(run_id)
+
+    def _missing(self, run_id: str) -> StoreError:
+        return StoreError(f"there is no run {run_id!r} in {self.label}")
+
+
+def _store_prompts(connection: sa.Connection, jsonl: str) -> str:
+    """Store prompts unless they are there, and keep them there until the transaction ends."""
+    key = hashlib.sha256(jsonl.encode()).hexdigest()
+    held = sa.select(prompts.c.hash).where(prompts.c.hash == key)
+    held = held.with_for_update(read=True, key_share=True)
+    if connection.execute(held).scalar() is None:
+        # Another session may be faster with the same prompts: then they are there, which will do.
+        with suppress(IntegrityError), connection.begin_nested():
+            connection.execute(sa.insert(prompts).values(hash=key, jsonl=jsonl))
+    return key
+
+
+if TYPE_CHECKING:
+    _contract: type[RunStore] = Store

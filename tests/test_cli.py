@@ -1,0 +1,325 @@
+"""The command line as a user sees it: exit codes, one JSON object, one clear line per mistake."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from discover import cli
+from discover.report import SUMMARY_KEYS
+
+KEYS = (
+    "run model task metric ablation tau prompts seed engine edges kept evaluated dead damage "
+    "damage_all_ablated seconds circuit_hash"
+)
+IOI = "run --model tiny-ioi --task ioi --prompts 6 --seed 0 --tau 0.05 --json".split()
+FAST = (
+    "run --model tracr-xproportion --task xproportion --prompts 6 --metric l2 --tau 0.01 --json"
+).split()
+
+
+@pytest.fixture
+def discover(tmp_path, monkeypatch, capsys):
+    """Run the command line in this process, in an empty directory; returns code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISCOVER_DB", raising=False)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["discover", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        out, err = capsys.readouterr()
+        return stopped.value.code, out, err
+
+    return call
+
+
+def process(*words, cwd, **env):
+    return subprocess.Popen(
+        [sys.executable, "-m", "discover.cli", *words],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_run_prints_exactly_one_json_object_that_the_rows_bear_out(discover):
+    code, out, err = discover(*IOI)
+    assert code == 0
+    assert out.count("\n") == 1
+    result = json.loads(out)
+    assert list(result) == SUMMARY_KEYS == KEYS.split()
+    assert result["edges"] == 479 == result["evaluated"] + result["dead"]
+    assert "checking the model" in err
+    code, out, _ = discover("show", "latest", "--decisions", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert list(rows[0]) == "step sender receiver before after score outcome".split()
+    assert [row["step"] for row in rows] == list(range(479))
+    kept = sorted(f"{r['sender']}->{r['receiver']}" for r in rows if r["outcome"] == "kept")
+    assert len(kept) == result["kept"]
+    assert hashlib.sha256("\n".join(kept).encode()).hexdigest() == result["circuit_hash"]
+    assert sum(r["outcome"] == "dead" for r in rows) == result["dead"]
+    for row, following in itertools.pairwise(rows):
+        now = row["before"] if row["outcome"] == "kept" else row["after"]
+        assert following["before"] == pytest.approx(now, abs=1e-5)
+
+
+def test_show_and_runs_and_every_export(discover, tmp_path):
+    result = json.loads(discover(*FAST)[1])
+    prefix = result["run"][:6]
+    code, out, _ = discover("show", prefix)
+    assert code == 0
+    assert "tracr-xproportion" in out
+    assert result["circuit_hash"] in out
+    shown = json.loads(discover("show", prefix, "--json")[1])
+    assert {key: shown[key] for key in SUMMARY_KEYS} == result
+    assert "tracr-xproportion" in discover("runs")[1]
+    assert json.loads(discover("runs", "--json")[1])["runs"][0]["run"] == result["run"]
+    assert json.loads(discover("runs", "--json", "--status", "failed")[1]) == {"runs": []}
+    starts = {
+        "dot": b"digraph",
+        "svg": b"<?xml",
+        "pdf": b"%PDF",
+        "png": b"\x89PNG",
+        "json": b"{",
+        "graphml": b"<?xml",
+        "prompts": b"{",
+    }
+    for fmt, start in starts.items():
+        target = tmp_path / f"circuit.{fmt}"
+        code, out, _ = discover("export", prefix, "--format", fmt, "-o", target)
+        assert (code, out) == (0, "")
+        assert target.read_bytes().lstrip()[:16].startswith(start) or start in target.read_bytes()
+    code, _, _ = discover("export", "latest", "-o", "by-suffix.svg")
+    assert code == 0
+    assert (tmp_path / "by-suffix.svg").is_file()
+    data = json.loads((tmp_path / "circuit.json").read_text())
+    assert data["circuit_hash"] == result["circuit_hash"]
+
+
+def test_exported_prompts_run_again_to_the_same_circuit(discover):
+    first = json.loads(discover(*IOI)[1])
+    assert discover("export", "latest", "--format", "prompts", "-o", "p.jsonl")[0] == 0
+    words = "run --model tiny-ioi --prompts-file p.jsonl --tau 0.05 --json".split()
+    second = json.loads(discover(*words)[1])
+    assert second["circuit_hash"] == first["circuit_hash"]
+    assert second["damage"] == first["damage"]
+
+
+def mistakes(tmp_path):
+    good = '{"clean": "w x", "corrupted": "x w"}'
+    (tmp_path / "bad.jsonl").write_text(f"{good}\nnonsense\n{good}\n{{}}\n")
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "long.jsonl").write_text('{"clean": "w x x", "corrupted": "x w"}')
+    (tmp_path / "unknown.jsonl").write_text('{"clean": "w q", "corrupted": "x w"}')
+    (tmp_path / "two.jsonl").write_text(
+        '{"clean": "Then Mary", "corrupted": "Then John", "correct": [" Mary John"], '
+        '"incorrect": [" John"]}'
+    )
+    (tmp_path / "file").write_text("not a database, but text that goes on for a while")
+    x = ["run", "--model", "tracr-xproportion", "--metric", "l2"]
+    return {
+        ("run", "--model", "no-such", "--task", "ioi"): "unknown model 'no-such'",
+        (*x, "--task", "nonsense"): "unknown task 'nonsense'",
+        (*x, "--task", "ioi"): "names",
+        tuple(x): "give --task",
+        (*x, "--task", "xproportion", "--tau", "0"): "tau must be a positive number",
+        (*x, "--task", "xproportion", "--tau", "-1"): "tau must be a positive number",
+        (*x, "--task", "xproportion", "--tau", "nan"): "tau must be a positive number",
+        (*x, "--task", "xproportion", "--tau", "many"): "'many' is not a valid float",
+        (*x, "--task", "xproportion", "--prompts", "0"): "at least 1",
+        (*x, "--task", "xproportion", "--corruption", "abc"): "no option 'corruption'",
+        (*x, "--task", "xproportion", "--task-option", "length"): "KEY=VALUE",
+        (*x, "--task", "xproportion", "--device", "cuda:99"): "cuda:99",
+        (*x, "--task", "xproportion", "--db", "nosuch://x"): "nosuch",
+        (*x, "--task", "xproportion", "--db", "file"): "file",
+        (*x, "--task", "xproportion", "--db", "file/below.db"): "file",
+        (*x, "--prompts-file", "bad.jsonl"): "line 2",
+        (*x, "--prompts-file", "bad.jsonl", "--json"): "line 4",
+        (*x, "--prompts-file", "empty.jsonl"): "is empty",
+        (*x, "--prompts-file", "missing.jsonl"): "missing.jsonl",
+        (*x, "--prompts-file", "long.jsonl"): "equally long",
+        (*x, "--prompts-file", "unknown.jsonl"): "'q'",
+        (*x, "--prompts-file", "long.jsonl", "--corruption", "abc"): "belong to tasks",
+        ("run", "--model", "tiny-ioi", "--prompts-file", "two.jsonl"): "is 2 tokens",
+        ("run", "--model", "tiny-ioi", "--task", "ioi", "--metric", "auc"): "auc",
+        ("show", "zzz"): "no run 'zzz'",
+        ("show", "latest", "--db", "missing.db"): "missing.db",
+        ("resume", "zzz"): "no run 'zzz'",
+        ("export", "latest", "--format", "docx", "-o", "x"): "unknown format 'docx'",
+        ("export", "latest", "--format", "svg", "-o", "no/such/dir/x.svg"): "cannot write",
+        ("export", "latest", "--format", "json", "--all-edges", "-o", "x.json"): "all_edges",
+        ("nonsense",): "nonsense",
+        ("run", "--nonsense"): "--nonsense",
+    }
+
+
+def test_every_mistake_is_one_clear_error_and_loses_nothing(discover, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert discover(*FAST)[0] == 0
+    before = discover("runs", "--json")[1], discover("show", "latest", "--decisions")[1]
+    for words, reason in mistakes(tmp_path).items():
+        code, out, err = discover(*words)
+        assert code == 2, (words, err)
+        assert out == "", words
+        errors = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1, (words, err)
+        assert reason in err, (words, err)
+        assert "Traceback" not in err
+    assert before == (
+        discover("runs", "--json")[1],
+        discover("show", "latest", "--decisions")[1],
+    )
+
+
+def test_a_locked_database_is_one_clear_error(discover, tmp_path):
+    assert discover(*FAST)[0] == 0
+    holder = sqlite3.connect(tmp_path / "discover.db", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    code, out, err = discover(*FAST)
+    holder.execute("ROLLBACK")
+    assert code == 2
+    assert out == ""
+    assert "locked" in err
+    assert "Traceback" not in err
+
+
+def test_database_commands(discover, tmp_path):
+    assert discover("db", "current")[0] == 2
+    assert "at schema" in discover("db", "upgrade")[1]
+    code, out, _ = discover("db", "current")
+    assert code == 0
+    version = out.split()[0]
+    assert f"this version: {version}" in out
+    with sqlite3.connect(tmp_path / "discover.db") as raw:
+        raw.execute("UPDATE alembic_version SET version_num = '9999'")
+    code, _, err = discover("runs")
+    assert code == 2
+    assert "newer" in err
+
+
+def test_listings(discover):
+    assert "tiny-ioi" in discover("models")[1]
+    assert "corruption: abc | flipped" in discover("tasks")[1]
+    assert {m["name"] for m in json.loads(discover("models", "--json")[1])["models"]} >= {
+        "tiny-ioi",
+        "smollm2",
+    }
+    assert json.loads(discover("tasks", "--json")[1])["tasks"][0]["name"] == "ioi"
+    assert discover("--help")[0] == 0
+    assert discover("--version")[1].startswith("discover")
+    assert discover()[0] == 2
+
+
+def test_what_needs_no_model_imports_no_torch(discover, tmp_path):
+    assert discover(*FAST)[0] == 0
+    script = (
+        "import sys\n"
+        "from discover import cli\n"
+        "try:\n    cli.main()\nexcept SystemExit as stop:\n    assert stop.code == 0, stop.code\n"
+        "assert not {'torch', 'transformers', 'transformer_lens'} & set(sys.modules)\n"
+    )
+    for words in (
+        ["--help"],
+        ["run", "--help"],
+        ["runs"],
+        ["show", "latest"],
+        ["show", "latest", "--decisions", "--json"],
+        ["export", "latest", "-o", "x.svg"],
+        ["export", "latest", "--format", "prompts", "-o", "-"],
+        ["models"],
+        ["tasks"],
+        ["db", "current"],
+    ):
+        subprocess.run([sys.executable, "-c", script, *words], cwd=tmp_path, check=True)
+
+
+def stored(path):
+    try:
+        with sqlite3.connect(path, timeout=5) as raw:
+            return raw.execute("SELECT count(*) FROM decisions").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
+
+
+def decisions(discover, ref):
+    return discover("show", ref, "--decisions")[1]
+
+
+def test_a_run_killed_in_the_middle_resumes_to_the_same_rows(discover, tmp_path):
+    """Only kills after the first and before the last stored decision count."""
+    calm = json.loads(discover(*IOI)[1])
+    calm_rows = decisions(discover, calm["run"])
+    draw = random.Random(0)
+    counted = 0
+    for attempt in range(12):
+        path = tmp_path / f"killed{attempt}.db"
+        victim = process(*IOI, "--db", str(path), cwd=tmp_path)
+        while victim.poll() is None and not stored(path):
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.6))
+        victim.send_signal(signal.SIGKILL)
+        victim.communicate()
+        if not 0 < stored(path) < 479:
+            continue
+        counted += 1
+        code, out, err = discover("export", "latest", "-o", "x.svg", "--db", path)
+        assert code == 2
+        assert "discover resume" in err
+        code, out, _ = discover("resume", "latest", "--json", "--db", path)
+        assert code == 0
+        result = json.loads(out)
+        same = set(SUMMARY_KEYS) - {"run", "seconds"}
+        assert {k: result[k] for k in same} == {k: calm[k] for k in same}
+        assert discover("show", "latest", "--decisions", "--db", path)[1] == calm_rows
+        if counted == 3:
+            break
+    assert counted == 3
+
+
+def test_ctrl_c_exits_130_and_says_how_to_go_on(tmp_path):
+    path = tmp_path / "runs.db"
+    victim = process(*IOI, "--db", str(path), cwd=tmp_path)
+    while victim.poll() is None and not stored(path):
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGINT)
+    out, err = victim.communicate()
+    assert victim.returncode == 130
+    assert out == ""
+    assert "discover resume" in err
+    assert "Traceback" not in err
+    with sqlite3.connect(path) as raw:
+        assert raw.execute("SELECT status FROM runs").fetchall() == [("interrupted",)]
+
+
+def test_same_circuit_under_hash_seeds_and_threads(tmp_path):
+    words = [*IOI[:-1], "--json"]
+    found = []
+    for seed, threads in (("0", "1"), ("1", "2"), ("4242", "1")):
+        done = process(
+            *words,
+            "--threads",
+            threads,
+            "--db",
+            f"{seed}.db",
+            cwd=tmp_path,
+            PYTHONHASHSEED=seed,
+            OMP_NUM_THREADS=threads,
+        )
+        out, err = done.communicate()
+        assert done.returncode == 0, err
+        result = json.loads(out)
+        found.append({k: result[k] for k in ("circuit_hash", "kept", "evaluated", "dead")})
+    assert found[0] == found[1] == found[2]

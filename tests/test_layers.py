@@ -1,0 +1,115 @@
+"""Imports point only upward in the list of modules, and what needs no torch imports none."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import discover
+
+PACKAGE = Path(discover.__file__).parent
+
+# From the bottom up: a module may import those before it, and its own package, but none after it.
+# The loop of `acdc` is pure and comes before `spec`, which takes its rule for tau from there;
+# `catalogue` only lists known models, so the command line can show them without torch; `loading`
+# (weights and tokenizers of others) and `tracr` (compiled programs) are what `model` is built on;
+# `report` prints what `run` does, for `cli`.
+RANKS = """
+    errors graph circuit acdc spec prompts tasks catalogue loading tracr metrics model ablation
+    patching attribution evaluation export store run report cli service
+""".split()
+
+NO_TORCH = "errors graph circuit acdc spec prompts tasks catalogue export store report cli".split()
+
+
+def imported(source: str) -> Iterator[str]:
+    """Every module that a source imports at any depth, as an absolute dotted name."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def layers(source: str) -> set[str]:
+    """The parts of `discover` that a source imports."""
+    dotted = [name.split(".") for name in imported(source)]
+    parts = {name[1] for name in dotted if name[0] == "discover" and len(name) > 1}
+    return {part for part in parts if part in RANKS or is_module(part)}
+
+
+def is_module(part: str) -> bool:
+    return (PACKAGE / f"{part}.py").exists() or (PACKAGE / part / "__init__.py").exists()
+
+
+def sources() -> dict[str, str]:
+    """Each file of the package, by its path in it."""
+    return {p.relative_to(PACKAGE).as_posix(): p.read_text("utf-8") for p in PACKAGE.rglob("*.py")}
+
+
+def layer_of(path: str) -> str:
+    return path.split("/", maxsplit=1)[0].removesuffix(".py")
+
+
+SOURCES = sources()
+
+
+def test_imports_are_seen_wherever_and_however_they_are_written():
+    source = """
+import discover.graph, os
+from discover import __version__, spec as settings
+from discover.store.sql import Store
+if TYPE_CHECKING:
+    from discover.run import run
+def lazily():
+    import discover.cli as cli
+"""
+    assert layers(source) == {"graph", "spec", "store", "run", "cli"}
+
+
+def test_every_module_has_its_place_in_the_list():
+    assert {layer_of(path) for path in SOURCES} - {"__init__"} <= set(RANKS)
+    assert "graph.py" in SOURCES
+    assert "store/sql.py" in SOURCES
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_imports_point_only_upward(path):
+    assert not [name for name in imported(SOURCES[path]) if name.startswith(".")]
+    own = layer_of(path)
+    allowed = set() if own == "__init__" else {*RANKS[: RANKS.index(own)], own}
+    assert layers(SOURCES[path]) <= allowed
+
+
+def test_only_model_imports_transformer_lens():
+    users = {
+        path
+        for path, source in SOURCES.items()
+        if any(name.split(".")[0] == "transformer_lens" for name in imported(source))
+    }
+    assert users == {"model.py"}
+
+
+def test_what_needs_no_torch_imports_none():
+    modules = sorted(
+        "discover." + path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        for path in SOURCES
+        if layer_of(path) in NO_TORCH
+    )
+    code = (
+        "import importlib, sys\n"
+        "for module in sys.argv[1:]:\n"
+        "    importlib.import_module(module)\n"
+        "    if 'torch' in sys.modules: sys.exit(module + ' imports torch')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *modules], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
