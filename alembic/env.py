@@ -4,9 +4,9 @@ By hand (`alembic upgrade head`, `alembic revision --autogenerate`) the database
 `discover` itself would use: the variable DISCOVER_DB, else `discover.db` here.
 """
 
+from alembic import context
 from sqlalchemy import Connection
 
-from alembic import context
 from discover.store.engine import Database, default_url
 from discover.store.tables import metadata
 

@@ -67,7 +67,7 @@ class Evaluator:
         )
 
 
-def random_circuits(circuit: Circuit, n: int, seed: int, sweeps: int = 50) -> Iterator[Circuit]:
+def random_circuits(circuit: Circuit, n: int, seed: int, sweeps: int = 20) -> Iterator[Circuit]:
     """Random circuits of the same size and layer profile, as connected as the given one.
 
     The profile is the number of edges into each layer (and into the logits); an edge moves only to

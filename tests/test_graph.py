@@ -223,6 +223,8 @@ ALMOST_NAMES = st.text(alphabet="amhkvq.->0123456789embdlogitsn \n٣²", max_siz
 @example("logits\n")
 @example("\na0.h0.q")
 @example("a٣.h0")
+@example("a1٣.h0")
+@example("m1٣.in")
 @example("a²")
 @example("m½.in")
 @example("a00.h0")
@@ -251,7 +253,20 @@ def test_a_name_parses_to_what_prints_as_that_name_or_raises(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "a0.h0\n", "a٣.h0", "a00.h0", "a-1.h0", "a0.h0.q", "m0.in", "logits", "EMBED", "m", "a0"],
+    [
+        "",
+        "a0.h0\n",
+        "a٣.h0",
+        "a1.h1٣",
+        "a00.h0",
+        "a-1.h0",
+        "a0.h0.q",
+        "m0.in",
+        "logits",
+        "EMBED",
+        "m",
+        "a0",
+    ],
 )
 def test_what_is_no_sender_is_refused(name):
     with pytest.raises(GraphError, match="is not a sender; senders are"):
@@ -260,7 +275,19 @@ def test_what_is_no_sender_is_refused(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "logits\n", "m٣.in", "m00.in", "a0.h0", "a0.kv0.q", "a0.h0.o", "m0", "embed", "a0.q"],
+    [
+        "",
+        "logits\n",
+        "m٣.in",
+        "m1٣.in",
+        "m00.in",
+        "a0.h0",
+        "a0.kv0.q",
+        "a0.h0.o",
+        "m0",
+        "embed",
+        "a0.q",
+    ],
 )
 def test_what_is_no_receiver_is_refused(name):
     with pytest.raises(GraphError, match="is not a receiver; receivers are"):

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import discover
-from alembic import command
 from discover.errors import StoreError
 from discover.store import Store, current, head, upgrade
 from discover.store.engine import Database, normalise_url

@@ -4,7 +4,6 @@ Revision: 0001, after: none
 """
 
 import sqlalchemy as sa
-
 from alembic import op
 
 revision = "0001"

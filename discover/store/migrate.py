@@ -59,10 +59,9 @@ def upgrade(url: str | None = None) -> str:
 
 def upgrade_database(database: Database) -> None:
     """Do what `upgrade` does, on an open database."""
+    from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
-
-    from alembic import command
 
     _require_directory(database)
     config = Config()

@@ -29,7 +29,7 @@ HEIGHT = 600.0
 
 
 def dot_text(export: CircuitExport, options: FigureOptions) -> str:
-    """The figure as DOT: `dot`, `neato -n2` and all else that reads DOT draw it as it stands."""
+    """The figure as DOT, with every coordinate in it: `neato -n2` draws it as it stands."""
     width, diagram = _sized(export, options)
     placement = place(diagram, width - MARGIN - RIGHT)
     routes = choose_routes(placement)
