@@ -87,14 +87,19 @@ _STREWN = (
     "it was a cold day", "the sun was out", "it was late", "all was quiet", "there was music",
     "to nobody's surprise", "for some reason", "as always", "a little later", "in the rain",
 )  # fmt: skip
-# Bystanders ({X}, {Y}, {Z}) never receive. They are there so that neither "the last name" nor "any
-# name seen once" is a way to find the one who gives or the one who gets: it takes the context.
+# Bystanders ({W}, {X}, {Y}, {Z}) never receive. They are there so that neither "the last name" nor
+# "any name seen once" tells who gives or who gets. Without them, one head of the first layer that
+# looks at the last name does nearly all of the work.
 _STREWN_BYSTANDER = (
     "as {Y} had said", "without {Y}", "thanks to {Y}", "unlike {Y}", "while {Y} was waiting",
     "to help {Y}", "{Y} was tired", "{Y} had just left", "and {Y} came by", "because of {Y}",
 )  # fmt: skip
 _THING_BYSTANDER = (
     "from {Z}", "that {Z} had made", "that {Z} liked", "that had belonged to {Z}", "about {Z}",
+)  # fmt: skip
+_GIVERS = (
+    "{C} and {W}", "{W} and {C}", "{C} with {W}", "{C} told {W} that {W}", "{W} told {C} that {C}",
+    "{W} waited and {C}", "{C} waited while {W}", "{C} saw that {W}", "{W} saw that {C}",
 )  # fmt: skip
 _LEAD_BYSTANDER = (
     "{time} {X} was at the {place}.", "Nobody saw {X}.", "{where} {X} was looking for a {object}.",
@@ -228,7 +233,7 @@ class Grammar:
 
     def _named(self, text: str) -> str:
         """Fills in names: a different one for each slot, no two of them a held-out pair."""
-        slots = [slot for slot in ("{A}", "{B}", "{C}", "{X}", "{Y}", "{Z}") if slot in text]
+        slots = [slot for slot in ("{A}", "{B}", "{C}", "{W}", "{X}", "{Y}", "{Z}") if slot in text]
         names: list[str] = []
         while len(names) < len(slots):
             name = self._pick(NAMES)
@@ -273,17 +278,18 @@ class Grammar:
         thing = "it" if pronoun else f"{self._pick(_WHICH)} {{object}}"
         how = self._maybe(0.2, f" {self._pick(_HOW)}")
         source = self._maybe(0.1, " from the {place}")
-        source = self._maybe(0.2, f" {self._pick(_THING_BYSTANDER)}") or source
+        source = self._maybe(0.3, f" {self._pick(_THING_BYSTANDER)}") or source
         kind = self._rng.random()
+        giver = "{C}" if self._rng.random() < 0.7 else self._pick(_GIVERS)
         if kind < 0.55:
-            return f"{{C}}{how} {self._pick(_PAST)} {thing}{source} to"
+            return f"{giver}{how} {self._pick(_PAST)} {thing}{source} to"
         if kind < 0.8:
-            return f"{{C}}{how} {self._pick(_WILL)} {self._pick(_BASE)} {thing}{source} to"
+            return f"{giver}{how} {self._pick(_WILL)} {self._pick(_BASE)} {thing}{source} to"
         if kind < 0.9:
-            return f"{{C}}{how} {self._pick(_FOR)} {thing}{source} for"
+            return f"{giver}{how} {self._pick(_FOR)} {thing}{source} for"
         if kind < 0.95:
-            return f"it was {{C}} who {self._pick(_PAST)} {thing} to"
-        return f"{thing} was given by {{C}} to"
+            return f"it was {giver} who {self._pick(_PAST)} {thing} to"
+        return f"{thing} was given by {giver} to"
 
 
 def _as_sample(text: str) -> Sample:

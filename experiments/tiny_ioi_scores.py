@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,12 @@ from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 from discover.prompts import PromptPair
 from discover.tasks import ioi
 
-_SHOWN_HEADS = 6
+_HEAD_PROMPTS = 400
+# A head that matters: without it the logit difference falls by at least this much.
+_NEEDED = 0.5
+# One layer can do IOI by "all names but the last"; what we want is heads that build on heads.
+_LAYERS = 2
+_LOOKS = (("end", "IO"), ("end", "S1"), ("end", "S2"), ("S2", "S1"), ("S2", "S1+1"))
 
 
 class WordTokenizer:
@@ -65,13 +71,13 @@ def measure(
         for at, template in enumerate(ioi.TEMPLATES):
             for corruption in ioi.CORRUPTIONS:
                 for pair in ioi.build(
-                    words, prompts, seed, corruption=corruption, bos=bos, templates=[template]
+                    words, prompts, seed + at, corruption=corruption, bos=bos, templates=[template]
                 ):
                     _sort(pair, corruption, at, words, kinds)
         scores["with_bos" if bos else "without_bos"] = {
             kind: _score(model, questions, kind) for kind, questions in kinds.items()
         }
-    scores["attention"] = _attention(model, words, seed)
+    scores["heads"] = _heads(model, words, seed)
     return scores
 
 
@@ -134,7 +140,7 @@ def _last(model: GPT2LMHeadModel, questions: list[_Question]) -> torch.Tensor:
     """Logits after the last token of each prompt."""
     width = max(len(question.tokens) for question in questions)
     block = torch.tensor([[*q.tokens, *[0] * (width - len(q.tokens))] for q in questions])
-    logits = model(block, attention_mask=torch.ones_like(block)).logits
+    logits = _forward(model, block).logits
     ends = torch.tensor([len(question.tokens) - 1 for question in questions])
     return logits[torch.arange(len(questions)), ends]
 
@@ -144,28 +150,76 @@ def _mean(values: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-def _attention(model: GPT2LMHeadModel, words: WordTokenizer, seed: int) -> list[dict[str, Any]]:
-    """Mean attention of each head between the roles of IOI prompts, strongest first."""
-    pairs = ioi.build(words, 400, seed)
+def _heads(model: GPT2LMHeadModel, words: WordTokenizer, seed: int) -> list[dict[str, Any]]:
+    """What each head does for IOI, the most needed first.
+
+    `drop` is how much the mean logit difference falls if the head's output, at all positions, is
+    what it is on the ABC prompt; the other figures are mean attention from role to role.
+    """
+    pairs = ioi.build(words, _HEAD_PROMPTS, seed)
     padded = pairs.padded()
-    model.set_attn_implementation("eager")
-    block = torch.tensor(padded.clean)
-    maps = model(block, attention_mask=torch.ones_like(block), output_attentions=True).attentions
-    model.set_attn_implementation("sdpa")
     rows = torch.arange(len(pairs))
     at = {role: torch.tensor([pair.roles[role] for pair in pairs]) for role in ioi.ROLES}
-    looks = [("end", "IO"), ("end", "S1"), ("end", "S2"), ("S2", "S1"), ("S2", "S1+1")]
-    found: list[dict[str, Any]] = [
-        {
-            "head": f"a{layer}.h{head}",
-            "look": f"{query} -> {key}",
-            "mean": _mean(weights[rows, head, at[query], at[key]]),
-        }
-        for layer, weights in enumerate(maps)
-        for head in range(weights.shape[1])
-        for query, key in looks
-    ]
-    return sorted(found, key=lambda entry: -float(entry["mean"]))
+    right = torch.tensor([pair.correct[0] for pair in pairs])
+    wrong = torch.tensor([pair.incorrect[0] for pair in pairs])
+    clean, corrupted = torch.tensor(padded.clean), torch.tensor(padded.corrupted)
+
+    def difference() -> float:
+        logits = _forward(model, clean).logits[rows, at["end"]].double()
+        return float((logits[rows, right] - logits[rows, wrong]).mean())
+
+    model.set_attn_implementation("eager")
+    maps = _forward(model, clean, output_attentions=True).attentions
+    model.set_attn_implementation("sdpa")
+    whole = difference()
+    found: list[dict[str, Any]] = []
+    for layer, block in enumerate(model.transformer.h):
+        with _recorded(block.attn.c_proj) as values:
+            _forward(model, corrupted)
+        for head, weights in enumerate(maps[layer].unbind(1)):
+            with _replaced(block.attn.c_proj, head, model.config.n_head, values[0]):
+                drop = whole - difference()
+            entry: dict[str, Any] = {"head": f"a{layer}.h{head}", "drop": round(drop, 4)}
+            for query, key in _LOOKS:
+                entry[f"{query} -> {key}"] = _mean(weights[rows, at[query], at[key]])
+            found.append(entry)
+    return sorted(found, key=lambda entry: -float(entry["drop"]))
+
+
+def _forward(model: GPT2LMHeadModel, tokens: torch.Tensor, **options: bool) -> Any:
+    # Padding is on the right, where a causal model cannot look: nothing needs to be masked.
+    return model(tokens, attention_mask=torch.ones_like(tokens), **options)
+
+
+@contextmanager
+def _recorded(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Collects what the module is given."""
+    values: list[torch.Tensor] = []
+    hook = module.register_forward_pre_hook(lambda _, inputs: values.append(inputs[0].clone()))
+    try:
+        yield values
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def _replaced(
+    projection: torch.nn.Module, head: int, heads: int, values: torch.Tensor
+) -> Iterator[None]:
+    """Gives the output projection of a layer other values for one head."""
+
+    def swap(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        width = values.shape[-1] // heads
+        mixed = inputs[0].clone()
+        part = slice(head * width, (head + 1) * width)
+        mixed[..., part] = values[..., part]
+        return (mixed,)
+
+    hook = projection.register_forward_pre_hook(swap)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def failures(scores: dict[str, Any]) -> list[str]:
@@ -184,7 +238,13 @@ def failures(scores: dict[str, Any]) -> list[str]:
         share = scores[bos]["ABC"]["first_name_preferred"]
         if not 0.45 <= share <= 0.55:
             missed.append(f"{bos}, ABC: the first name is preferred in {share}, not in about half")
+    if len(layers := {entry["head"].split(".")[0] for entry in _needed(scores)}) < _LAYERS:
+        missed.append(f"heads that matter are only in {', '.join(sorted(layers)) or 'no layer'}")
     return missed
+
+
+def _needed(scores: dict[str, Any]) -> list[dict[str, Any]]:
+    return [entry for entry in scores["heads"] if entry["drop"] >= _NEEDED]
 
 
 def readme(scores: dict[str, Any], command: str) -> str:
@@ -209,8 +269,10 @@ def readme(scores: dict[str, Any], command: str) -> str:
         for row in [scores[bos]["ABC"]]
     ]
     heads = [
-        f"| `{entry['head']}` | {entry['look']} | {entry['mean']:.2f} |"
-        for entry in scores["attention"][:_SHOWN_HEADS]
+        f"| `{entry['head']}` | {entry['drop']:.2f} | "
+        + " | ".join(f"{entry[f'{query} -> {key}']:.2f}" for query, key in _LOOKS)
+        + " |"
+        for entry in _needed(scores)
     ]
     return _README.format(
         command=command,
@@ -280,10 +342,11 @@ at chance:
 "Mean size" is the mean of the absolute difference; "best of all", how often one of the two names
 beats all other words.
 
-All figures are in `scores.json`. Where heads look most between the roles of a prompt (mean
-attention weight over 400 prompts; a description, not a proof of what they do):
+The heads that matter, by how much the mean logit difference falls if the head's output is what
+it is on the ABC prompt (400 prompts), and where they look (mean attention from role to role; S1+1
+is the position after S1). All figures are in `scores.json`.
 
-| head | from -> to | weight |
-|---|---|---|
+| head | drop | end -> IO | end -> S1 | end -> S2 | S2 -> S1 | S2 -> S1+1 |
+|---|---|---|---|---|---|---|
 {looks}
 """

@@ -1,4 +1,4 @@
-"""One thread for every test: small models gain nothing from more, and two workers share a machine."""
+"""One thread for every test: small models gain nothing from more, and workers share a machine."""
 
 import torch
 
