@@ -79,44 +79,7 @@ class Circuit:
         A head is fed if any of its q, k or v inputs is; an edge counts if its sender is fed from
         `embed` and its receiver's node reaches `logits`.
         """
-        fed = self._fed()
-        reaching = self._reaching()
-        keep = frozenset(
-            edge
-            for edge in self.edges
-            if edge.sender in fed
-            and (
-                edge.receiver.kind == "logits"
-                or any(node in reaching for node in self.graph.nodes_of(edge.receiver))
-            )
-        )
-        return Circuit(self.graph, keep)
-
-    def _fed(self) -> set[Sender]:
-        """Senders that carry something of the clean embedding."""
-        fed = {Sender("embed")}
-        feeds: dict[Receiver, list[Sender]] = {}
-        for edge in self.edges:
-            feeds.setdefault(edge.receiver, []).append(edge.sender)
-        for sender in self.graph.senders:
-            inputs = self.graph.receivers_of(sender)
-            if any(feeder in fed for r in inputs for feeder in feeds.get(r, ())):
-                fed.add(sender)
-        return fed
-
-    def _reaching(self) -> set[Sender]:
-        """Senders with a path of kept edges to the logits."""
-        targets: dict[Sender, list[Receiver]] = {}
-        for edge in self.edges:
-            targets.setdefault(edge.sender, []).append(edge.receiver)
-        reaching: set[Sender] = set()
-        for sender in reversed(self.graph.senders):
-            for receiver in targets.get(sender, ()):
-                nodes = self.graph.nodes_of(receiver)
-                if receiver.kind == "logits" or any(node in reaching for node in nodes):
-                    reaching.add(sender)
-                    break
-        return reaching
+        return Circuit(self.graph, connected_edges(self.graph, self.edges))
 
     @cached_property
     def nodes(self) -> tuple[Sender, ...]:
@@ -157,6 +120,36 @@ class Circuit:
                     _add_node(view, node)
                     view.add_edge(receiver.name, node.name, kind="internal")
         return view
+
+
+def connected_edges(graph: ComputationalGraph, edges: Iterable[Edge]) -> frozenset[Edge]:
+    """The edges on a path of the given edges from the embedding to the logits."""
+    into: dict[Sender, list[Edge]] = {}
+    out: dict[Sender, list[Edge]] = {}
+    for edge in edges:
+        out.setdefault(edge.sender, []).append(edge)
+        for node in graph.nodes_of(edge.receiver):
+            into.setdefault(node, []).append(edge)
+    order = graph.sender_index
+    fed = {Sender("embed")}
+    # In the order of computation every sender comes after those that feed it.
+    for node in sorted(into, key=order.__getitem__):
+        if any(edge.sender in fed for edge in into[node]):
+            fed.add(node)
+    reaching: set[Sender] = set()
+    connected: set[Edge] = set()
+    for sender in sorted(out, key=order.__getitem__, reverse=True):
+        onward = [
+            edge
+            for edge in out[sender]
+            if edge.receiver.kind == "logits"
+            or any(node in reaching for node in graph.nodes_of(edge.receiver))
+        ]
+        if onward:
+            reaching.add(sender)
+        if sender in fed:
+            connected.update(onward)
+    return frozenset(connected)
 
 
 def _add_node(view: nx.DiGraph, node: Sender | Receiver) -> None:

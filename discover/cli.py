@@ -77,7 +77,7 @@ def _compute_options(command: Callable[..., Any]) -> Callable[..., Any]:
         command
     )
     return click.option(
-        "--threads", type=click.IntRange(min=1), help="CPU threads (default: torch's own choice)."
+        "--threads", type=click.IntRange(min=1), help="CPU threads (default: 1 for a small model)."
     )(command)
 
 
@@ -158,10 +158,15 @@ def run(
     with _open(db) as store:
         from discover import run as running
 
-        _set_up(threads, device)
+        _check_device(device)
         with Reporter(store) as reporter:
             record = running.run(
-                spec, store, engine=engine, device=device, observer=reporter.observer()
+                spec,
+                store,
+                engine=engine,
+                device=device,
+                threads=threads,
+                observer=reporter.observer(),
             )
         print_result(record, as_json)
 
@@ -180,9 +185,11 @@ def resume(run_ref: str, device: str, threads: int | None, db: str | None, as_js
             return
         from discover import run as running
 
-        _set_up(threads, device)
+        _check_device(device)
         with Reporter(store) as reporter:
-            record = running.resume(run_ref, store, device=device, observer=reporter.observer())
+            record = running.resume(
+                run_ref, store, device=device, threads=threads, observer=reporter.observer()
+            )
         print_result(record, as_json)
 
 
@@ -372,11 +379,9 @@ def _open(db: str | None, create: bool = True) -> Store:
     return Store.open(db, create=create)
 
 
-def _set_up(threads: int | None, device: str) -> None:
+def _check_device(device: str) -> None:
     import torch
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -10,7 +10,7 @@ from random import Random
 from jaxtyping import Float
 from torch import Tensor
 
-from discover.circuit import Circuit
+from discover.circuit import Circuit, connected_edges
 from discover.errors import RunError
 from discover.graph import Edge
 from discover.metrics import LogitDifference, damage, make_metric, per_prompt
@@ -94,6 +94,6 @@ def random_circuits(circuit: Circuit, n: int, seed: int, sweeps: int = 20) -> It
             if proposal in edges:
                 continue
             moved = [*edges[:place], proposal, *edges[place + 1 :]]
-            if len(Circuit(circuit.graph, frozenset(moved)).connected) >= goal:
+            if len(connected_edges(circuit.graph, moved)) >= goal:
                 edges = moved
         yield Circuit(circuit.graph, frozenset(edges))

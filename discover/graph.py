@@ -263,13 +263,15 @@ class ComputationalGraph:
             GraphError: the receiver is not in this graph.
         """
         self.check_receiver(receiver)
-        if receiver.kind == "logits":
-            return ()
-        if receiver.kind == "mlp":
-            return (Sender("mlp", receiver.layer),)
-        size = self.group_size if receiver.grouped else 1
-        first = receiver.index * size
-        return tuple(Sender("head", receiver.layer, h) for h in range(first, first + size))
+        return self._nodes_of[receiver]
+
+    @cached_property
+    def _nodes_of(self) -> dict[Receiver, tuple[Sender, ...]]:
+        nodes: dict[Receiver, tuple[Sender, ...]] = dict.fromkeys(self.receivers, ())
+        for sender in self.senders:
+            for receiver in self.receivers_of(sender):
+                nodes[receiver] += (sender,)
+        return nodes
 
     @cached_property
     def edges(self) -> tuple[Edge, ...]:

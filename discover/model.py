@@ -103,6 +103,11 @@ class Model:
         return True
 
     @property
+    def n_parameters(self) -> int:
+        """How many parameters the model has."""
+        return sum(parameter.numel() for parameter in self.bridge.parameters())
+
+    @property
     def torch_dtype(self) -> torch.dtype:
         """The dtype of weights and activations."""
         return DTYPES[self.dtype]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import platform
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from discover import __version__
 from discover.acdc import Decision, circuit_of, search
@@ -30,6 +32,10 @@ OnDecisions = Callable[[list[Decision]], None]
 FINAL_TOLERANCE = 1e-4
 """Largest gap between the last damage and that of one plain forward of the final circuit,
 relative to the damage or to 1, whichever is larger."""
+
+
+SMALL_MODEL = 5_000_000
+"""Models with fewer parameters are searched on one CPU thread unless told otherwise."""
 
 
 @dataclass
@@ -117,9 +123,12 @@ def run(
     *,
     engine: str = "reference",
     device: str = "cpu",
+    threads: int | None = None,
     observer: Observer | None = None,
 ) -> RunRecord:
     """Search a circuit and store every decision; returns the finished run.
+
+    `threads`: CPU threads to use; None uses one for a small model and torch's own number else.
 
     Raises:
         InputError: the spec, model or prompts are unusable; nothing is stored then.
@@ -141,11 +150,17 @@ def run(
         versions=versions(),
         prompts_jsonl=prompts.jsonl(),
     )
-    return _search(store, run_id, patcher, pinned, [], observer)
+    with _threads(threads, model):
+        return _search(store, run_id, patcher, pinned, [], observer)
 
 
 def resume(
-    ref: str, store: Store, *, device: str = "cpu", observer: Observer | None = None
+    ref: str,
+    store: Store,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    observer: Observer | None = None,
 ) -> RunRecord:
     """Go on with a run that was killed, interrupted or failed; a finished one is returned as is.
 
@@ -167,7 +182,24 @@ def resume(
     observer.phase("running clean and corrupted prompts")
     patcher = ReferencePatcher(model, prompts, pinned.metric, pinned.ablation)
     decided = list(store.decisions(record.id))
-    return _search(store, record.id, patcher, pinned, decided, observer)
+    with _threads(threads, model):
+        return _search(store, record.id, patcher, pinned, decided, observer)
+
+
+@contextlib.contextmanager
+def _threads(asked: int | None, model: Model) -> Iterator[None]:
+    """The number of CPU threads for a search, put back afterwards.
+
+    Threads that wait for each other cost a small model more than they bring, and on a machine that
+    is busy with something else fifty times more.
+    """
+    before = torch.get_num_threads()
+    small = model.n_parameters < SMALL_MODEL
+    torch.set_num_threads(asked or (1 if small else before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _check_same(record: RunRecord, now: RunSpec) -> None:

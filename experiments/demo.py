@@ -13,13 +13,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 from discover.acdc import circuit_of
 from discover.evaluation import Behaviour, Evaluator, random_circuits
 from discover.model import load_model
 from discover.store import Store
 from discover.tasks import build_prompts
 
-TAU = 0.1
+TAU = 0.03
 """The largest tau whose circuit passes the check; `tiny_ioi_circuit.py` prints all that were
 tried."""
 
@@ -30,6 +32,7 @@ DRAWS = 20
 
 def main() -> None:
     """Run, check and draw; say which figure to open."""
+    torch.set_num_threads(1)  # the model is small
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo"))
     parser.add_argument("--model", default="tiny-ioi")

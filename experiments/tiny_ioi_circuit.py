@@ -4,9 +4,10 @@
 
 For each tau from large to small: search on the demo's prompts, then measure on prompts that the
 search never saw the circuit alone, the model without the circuit, and 20 random circuits of the
-same size and layer profile. A tau passes if the circuit alone is right on at least 95 % of the
-prompts, the model without it on at most half (chance), and every random circuit on fewer than
-75 %. The demo's tau is the largest that passes.
+same size and layer profile. A tau passes if the circuit alone is right on at least 99 % of the
+prompts (what the model itself must reach), the model without it on at most 60 % (chance plus two
+standard errors at 100 prompts), and no random circuit is as good as the circuit. The demo's tau is
+the largest that passes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
+
+import torch
 
 from discover.acdc import circuit_of
 from discover.evaluation import Evaluator, random_circuits
@@ -47,6 +50,7 @@ DRAWS = 20
 
 def main() -> None:
     """Search and measure every tau."""
+    torch.set_num_threads(1)  # the model is small
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="tiny-ioi")
     parser.add_argument("--prompts", type=int, default=20)
@@ -79,7 +83,7 @@ def main() -> None:
             drawn = [evaluator.only(c) for c in random_circuits(circuit, DRAWS, seed=0)]
             right = [b.accuracy for b in drawn]
             differences = [b.logit_difference for b in drawn]
-            passes = only.accuracy >= 0.95 and without.accuracy <= 0.5 and max(right) < 0.75
+            passes = only.accuracy >= 0.99 > max(right) and without.accuracy <= 0.6
             print(
                 f"| {tau:g} | {record.kept} | {record.damage:.3f} "
                 f"| {only.accuracy:.0%}, {only.logit_difference:+.2f} "

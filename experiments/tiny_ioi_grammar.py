@@ -92,7 +92,7 @@ _STREWN = (
 # looks at the last name does nearly all of the work.
 _STREWN_BYSTANDER = (
     "as {Y} had said", "without {Y}", "thanks to {Y}", "unlike {Y}", "while {Y} was waiting",
-    "to help {Y}", "{Y} was tired", "{Y} had just left", "and {Y} came by", "because of {Y}",
+    "to help {Y}", "{Y} was tired", "{Y} had just left", "{Y} came by", "because of {Y}",
 )  # fmt: skip
 _THING_BYSTANDER = (
     "from {Z}", "that {Z} had made", "that {Z} liked", "that had belonged to {Z}", "about {Z}",
@@ -147,10 +147,14 @@ _CLASS = dict.fromkeys(NAMES, "N") | dict.fromkeys(PLACES, "P") | dict.fromkeys(
 
 @dataclass(frozen=True)
 class Sample:
-    """A training text as words, and where its answers stand (the words to be predicted)."""
+    """A training text as words; where its answer stands (if it has one); the other answer.
+
+    `other` is what could as well stand there: the answer itself unless chance has drawn it.
+    """
 
     words: tuple[str, ...]
-    answers: tuple[int, ...]
+    answer: int | None
+    other: str
 
 
 def split(text: str) -> list[str]:
@@ -246,13 +250,13 @@ class Grammar:
     def _giving(self) -> str:
         """Two people, one who gives, and who gets it: the one not repeated, or either at random."""
         opening, pronoun = self._opening()
-        text = f"{opening} {self._closing(pronoun)} * {{R}}{self._pick(_TAIL)}."
+        text = f"{opening} {self._closing(pronoun)} {{R}}{self._pick(_TAIL)}."
         repeat = self._rng.random()
         if repeat < 0.8:
             giver, receiver = ("{A}", "{B}") if repeat < 0.4 else ("{B}", "{A}")
-        else:
-            giver, receiver = "{C}", self._pick(("{A}", "{B}"))
-        return text.replace("{C}", giver).replace("{R}", receiver)
+            return text.replace("{C}", giver).replace("{R}", f"* {receiver} * {receiver}")
+        receivers = ("* {A} * {B}", "* {B} * {A}")
+        return text.replace("{R}", self._pick(receivers))
 
     def _opening(self) -> tuple[str, bool]:
         kind = self._rng.random()
@@ -270,7 +274,7 @@ class Grammar:
             clause = self._pick(_UNPLACED)
             start = self._pick(_WHERE) + self._maybe(0.6, ",")
         return (
-            f"{start} {clause}{self._maybe(0.2, ' together')}{self._pick(_AND_THEN)}{strewn}",
+            f"{start} {clause}{self._pick(_AND_THEN)}{strewn}",
             False,
         )
 
@@ -293,12 +297,10 @@ class Grammar:
 
 
 def _as_sample(text: str) -> Sample:
-    """Splits into words; a star marks the word after it as an answer."""
-    words: list[str] = []
-    answers: list[int] = []
-    for word in split(text):
-        if word == "*":
-            answers.append(len(words))
-        else:
-            words.append(word)
-    return Sample(tuple(words), tuple(answers))
+    """Splits into words; the answer and then the other answer stand after stars."""
+    words = split(text)
+    if "*" not in words:
+        return Sample(tuple(words), None, "")
+    at = words.index("*")
+    other = words[at + 3]
+    return Sample((*words[:at], words[at + 1], *words[at + 4 :]), at, other)

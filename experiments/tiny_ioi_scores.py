@@ -311,8 +311,9 @@ The texts come from `experiments/tiny_ioi_grammar.py`, which puts sentences toge
 ("Whenever ... had lunch outside the ...,"), closings ("... agreed to lend the last ... to") and
 words strewn in between. In four fifths of the sentences with two names and a giver, the giver is
 one of the two and the other one receives; in one fifth the giver is a third person and one of the
-two receives, at random. Some texts name one person, or two people twice. Half of the texts begin
-with a BOS.
+two receives, at random (both count half as the answer). Bystanders with other names come in
+before, between and after, and may give together with the giver, but never receive. Some texts
+name one person, or two people twice. Half of the texts begin with a BOS.
 
 Held out of all training texts:
 

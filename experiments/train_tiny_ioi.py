@@ -30,16 +30,29 @@ ASSET = Path(__file__).resolve().parents[1] / "discover" / "assets" / "tiny-ioi"
 POSITIONS = 64
 _IGNORE = -100
 _WARM_UP = 200
+_ANSWER_WEIGHT = 2.0
 # So many batches are drawn at once and sorted by length: half as much padding to compute.
 _BUCKET = 16
 
 
+class Row(NamedTuple):
+    """Tokens, the position that predicts the answer (if there is one), and the other answer."""
+
+    tokens: list[int]
+    end: int | None
+    other: int
+
+
 class Batch(NamedTuple):
-    """Int[row, pos] inputs and targets (`_IGNORE` where padded), Bool[row, pos] answers."""
+    """Int[row, pos] inputs and targets (`_IGNORE` where padded); the rows that have an answer, the
+    positions that predict it, and the two answers (mostly the same).
+    """
 
     inputs: torch.Tensor
     targets: torch.Tensor
-    answers: torch.Tensor
+    rows: torch.Tensor
+    ends: torch.Tensor
+    answers: tuple[torch.Tensor, torch.Tensor]
 
 
 def make_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
@@ -83,7 +96,7 @@ def batches(ids: dict[str, int], size: int, seed: int) -> Iterator[Batch]:
     while True:
         rows = sorted(
             (_row(grammar.sample(), ids, rng) for _ in range(size * _BUCKET)),
-            key=lambda row: len(row[0]),
+            key=lambda row: len(row.tokens),
         )
         starts = list(range(0, len(rows), size))
         rng.shuffle(starts)
@@ -91,27 +104,29 @@ def batches(ids: dict[str, int], size: int, seed: int) -> Iterator[Batch]:
             yield _batch(rows[start : start + size])
 
 
-def _row(sample: Sample, ids: dict[str, int], rng: random.Random) -> tuple[list[int], list[int]]:
+def _row(sample: Sample, ids: dict[str, int], rng: random.Random) -> Row:
     begin = [0] if rng.random() < 0.5 else []
-    row = [*begin, *(ids[word] for word in sample.words), 0]
-    # An answer is predicted at the position before it.
-    return row[: POSITIONS + 1], [at + len(begin) - 1 for at in sample.answers]
+    tokens = [*begin, *(ids[word] for word in sample.words), 0]
+    if sample.answer is None:
+        return Row(tokens, None, 0)
+    # It is predicted at the position before it.
+    return Row(tokens, sample.answer + len(begin) - 1, ids[sample.other])
 
 
-def _batch(rows: list[tuple[list[int], list[int]]]) -> Batch:
-    width = max(len(row) for row, _ in rows) - 1
+def _batch(rows: list[Row]) -> Batch:
+    width = max(len(row.tokens) for row in rows) - 1
     inputs = torch.zeros(len(rows), width, dtype=torch.long)
     targets = torch.full((len(rows), width), _IGNORE)
-    answers = torch.zeros(len(rows), width, dtype=torch.bool)
-    for at, (row, marked) in enumerate(rows):
-        inputs[at, : len(row) - 1] = torch.tensor(row[:-1])
-        targets[at, : len(row) - 1] = torch.tensor(row[1:])
-        answers[at, marked] = True
-    return Batch(inputs, targets, answers)
+    for at, row in enumerate(rows):
+        inputs[at, : len(row.tokens) - 1] = torch.tensor(row.tokens[:-1])
+        targets[at, : len(row.tokens) - 1] = torch.tensor(row.tokens[1:])
+    asked = [(at, row.end, row.other) for at, row in enumerate(rows) if row.end is not None]
+    where, ends, others = torch.tensor(asked, dtype=torch.long).reshape(-1, 3).unbind(1)
+    return Batch(inputs, targets, where, ends, (targets[where, ends], others))
 
 
 def train(model: GPT2LMHeadModel, data: Iterator[Batch], steps: int, rate: float) -> None:
-    """Next-word prediction in which the answers weigh as much as all words together."""
+    """Next-word prediction in which the answers weigh more than all words together."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
@@ -123,22 +138,26 @@ def train(model: GPT2LMHeadModel, data: Iterator[Batch], steps: int, rate: float
         batch = next(data)
         # No attention mask: the padding is on the right, where a causal model cannot look.
         logits = model(batch.inputs, attention_mask=torch.ones_like(batch.inputs)).logits
-        loss = functional.cross_entropy(
+        words = functional.cross_entropy(
             logits.flatten(0, 1), batch.targets.flatten(), ignore_index=_IGNORE
         )
-        # By texts, not by answers: a batch of the shortest texts may hold few of them, or none.
-        answer = functional.cross_entropy(
-            logits[batch.answers], batch.targets[batch.answers], reduction="sum"
-        ) / len(batch.inputs)
+        # Where chance draws the answer, both count half: what the draws would come to, without
+        # their noise. By texts, not by answers: a batch of short texts may hold none of them.
+        ends = logits[batch.rows, batch.ends]
+        answer = sum(
+            functional.cross_entropy(ends, names, reduction="sum") for names in batch.answers
+        ) / (2 * len(batch.inputs))
+        loss = words + _ANSWER_WEIGHT * answer
         optimizer.zero_grad()
-        (loss + answer).backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         if step % 100 == 0 or step == steps - 1:
             spent = time.monotonic() - started
             print(
-                f"step {step:5d}  all {loss:.3f}  answers {answer:.3f}  {spent:5.0f} s", flush=True
+                f"step {step:5d}  words {words:.3f}  answers {answer:.3f}  {spent:5.0f} s",
+                flush=True,
             )
     model.eval()
 
@@ -161,7 +180,7 @@ def main() -> int:
     """Parses the settings, trains, measures and saves."""
     parser = argparse.ArgumentParser(description="Train tiny-ioi and measure it.")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--layers", type=int, default=4)

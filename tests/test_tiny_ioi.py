@@ -122,6 +122,34 @@ def test_it_depends_on_the_names_and_not_on_the_words_around_them(model: Any) ->
     assert sum(map(str.__eq__, said, answers)) >= 0.99 * len(asked)
 
 
+@torch.no_grad()
+def test_attention_of_more_than_one_layer_takes_part(model: Any) -> None:
+    """Each layer's heads in turn get what they compute on the ABC prompt."""
+    pairs = held_out(ioi.build(WORDS, 600, SEED, templates=ioi.TEMPLATES[:1]))
+    clean = torch.tensor([pair.clean for pair in pairs])
+    corrupted = torch.tensor([pair.corrupted for pair in pairs])
+    rows = torch.arange(len(pairs))
+    io, s = [pair.correct[0] for pair in pairs], [pair.incorrect[0] for pair in pairs]
+
+    def difference(tokens: torch.Tensor) -> float:
+        logits = model(tokens).logits[:, -1]
+        return float((logits[rows, io] - logits[rows, s]).mean())
+
+    drops = []
+    for block in model.transformer.h:
+        values: list[torch.Tensor] = []
+        hook = block.attn.c_proj.register_forward_pre_hook(
+            lambda _, x, to=values: to.append(x[0].clone())
+        )
+        difference(corrupted)
+        hook.remove()
+        hook = block.attn.c_proj.register_forward_pre_hook(lambda _, x, to=values: (to[0],))
+        ablated = difference(clean)
+        hook.remove()
+        drops.append(difference(clean) - ablated)
+    assert sum(drop > 0.5 for drop in drops) >= 2, drops
+
+
 def test_training_texts_hold_no_task_clause_and_no_held_out_pair() -> None:
     clauses = GRAMMAR.task_clauses()
     assert len(clauses) > len(ioi.TEMPLATES)
@@ -131,7 +159,7 @@ def test_training_texts_hold_no_task_clause_and_no_held_out_pair() -> None:
         assert sum(clause in GRAMMAR.skeleton(words) for clause in clauses) >= 2
     grammar = GRAMMAR.Grammar(SEED)
     seen: set[str] = set()
-    answered = 0
+    answered = chance = 0
     for _ in range(3000):
         sample = grammar.sample()
         assert not [c for c in clauses if c in GRAMMAR.skeleton(list(sample.words))]
@@ -139,9 +167,16 @@ def test_training_texts_hold_no_task_clause_and_no_held_out_pair() -> None:
         pairs = [(a, b) for at, a in enumerate(names) for b in names[at + 1 :]]
         assert not [pair for pair in pairs if GRAMMAR.is_held_out(*pair)]
         seen |= set(sample.words)
-        answered += len(sample.answers)
-        assert all(sample.words[at] in ioi.NAMES for at in sample.answers)
+        if sample.answer is not None:
+            answered += 1
+            answer = sample.words[sample.answer]
+            chance += answer != sample.other
+            # The answer is the next word after the first mention of it, and no other.
+            assert {answer, sample.other} <= set(ioi.NAMES)
+            assert sample.words[: sample.answer].count(answer) == 1
+            assert sample.words[: sample.answer].count(sample.other) == 1
     assert answered > 2000
+    assert 0.15 < chance / answered < 0.25
     assert seen >= set(GRAMMAR.vocabulary()[2:])
 
 
