@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -81,17 +81,64 @@ def check_tau(tau: float) -> float:
     raise SpecError(f"tau must be a positive number, got {tau!r}")
 
 
+@dataclass
+class Speculation:
+    """Evaluates several coming decisions at once without changing any of them.
+
+    Each decision is guessed (kept if its edge is in `draft`, else removed) and the states that
+    follow from the guesses are evaluated as one batch. Decisions are accepted up to and including
+    the first whose guess was wrong: its own damage was measured on a correct prefix. What was
+    evaluated behind it is wasted. So a draft changes the cost of a search, never its result.
+
+    `largest` bounds a block, and so does `limit(receiver)` if given; within that the size follows
+    the acceptance seen. `evaluations`, `accepted`, `wasted` and `blocks` count what happened.
+    """
+
+    draft: Collection[Edge] = frozenset()
+    largest: int = 64
+    limit: Callable[[Receiver], int] | None = None
+    evaluations: int = 0
+    accepted: int = 0
+    wasted: int = 0
+    blocks: int = 0
+    _size: int = 16
+
+    def __post_init__(self) -> None:
+        if self.largest < 1:
+            raise SpecError(f"the largest block must be at least 1, got {self.largest}")
+
+    def size(self, receiver: Receiver, left: int) -> int:
+        """How many decisions to evaluate at once."""
+        bounds = [self.largest, self._size, left]
+        if self.limit is not None:
+            bounds.append(self.limit(receiver))
+        return max(1, min(bounds))
+
+    def learn(self, asked: int, accepted: int, failed: bool) -> None:
+        """Count a block, and make the next one larger after success, smaller after failure."""
+        self.blocks += 1
+        self.evaluations += asked
+        self.accepted += accepted
+        self.wasted += asked - accepted
+        if not failed:
+            self._size = min(2 * max(self._size, asked), max(self.largest, 1))
+        else:
+            self._size = max(4, min(self._size, 2 * accepted))
+
+
 def search(
     graph: ComputationalGraph,
     patcher: Patcher,
     tau: float,
     decided: Iterable[Decision] = (),
+    speculation: Speculation | None = None,
 ) -> Iterator[Decision]:
     """Run ACDC from the logits down and yield each decision as it becomes final.
 
     An edge is removed if and only if `score < tau`. Incoming edges of a node with no kept outgoing
     edge are removed unevaluated (`dead`). `decided` are the first decisions of a broken-off search:
     they are replayed into the patcher, not yielded again, and the search goes on after them.
+    Without `speculation` edges are evaluated one by one.
 
     Raises:
         SpecError: tau is not a positive number.
@@ -99,68 +146,105 @@ def search(
         MismatchError: `decided` are not this graph's first decisions.
     """
     check_tau(tau)
-    return _search(graph, patcher, tau, list(decided))
-
-
-def _search(
-    graph: ComputationalGraph, patcher: Patcher, tau: float, decided: list[Decision]
-) -> Iterator[Decision]:
-    if len(decided) > len(graph):
+    rows = list(decided)
+    if len(rows) > len(graph):
         raise MismatchError(
-            f"{len(decided)} stored decisions are more than this graph's {len(graph)} edges; "
+            f"{len(rows)} stored decisions are more than this graph's {len(graph)} edges; "
             "the rows belong to another run or are damaged"
         )
-    live: set[Sender] = set()
-    damage = math.nan
-    step = 0
-    for receiver in graph.receivers:
-        senders = graph.senders_of(receiver)
-        kept = np.ones(len(senders), dtype=bool)
-        dead = receiver.kind != "logits" and not live.intersection(graph.nodes_of(receiver))
-        for place, sender in enumerate(senders):
-            edge = Edge(sender, receiver)
-            if step < len(decided):
-                decision = _check_replayed(decided[step], step, edge, dead, damage, tau)
-            elif dead:
-                decision = Decision(step, edge, damage, damage, "dead")
+    return _Search(graph, patcher, tau, speculation or Speculation(largest=1)).run(rows)
+
+
+class _Search:
+    """The fold's state: what is alive, the damage so far, the number of decisions taken."""
+
+    def __init__(
+        self, graph: ComputationalGraph, patcher: Patcher, tau: float, speculation: Speculation
+    ) -> None:
+        self.graph, self.patcher, self.tau = graph, patcher, tau
+        self.speculation = speculation
+        self.live: set[Sender] = set()
+        self.damage = math.nan
+        self.step = 0
+
+    def run(self, decided: list[Decision]) -> Iterator[Decision]:
+        for receiver in self.graph.receivers:
+            edges = [Edge(sender, receiver) for sender in self.graph.senders_of(receiver)]
+            kept = np.ones(len(edges), dtype=bool)
+            dead = receiver.kind != "logits" and not self.live.intersection(
+                self.graph.nodes_of(receiver)
+            )
+            replayed = decided[self.step : self.step + len(edges)]
+            for edge, row in zip(edges, replayed, strict=False):
+                self._take(_check_replayed(row, self.step, edge, dead, self.damage, self.tau), kept)
+            if dead:
+                for edge in edges[len(replayed) :]:
+                    yield self._take(
+                        Decision(self.step, edge, self.damage, self.damage, "dead"), kept
+                    )
             else:
-                if step == 0:
-                    damage = _damage_of_full(patcher, receiver, len(senders))
-                decision = _decide(patcher, tau, step, edge, damage, kept, place)
-            kept[place] = not decision.removed
-            damage = decision.after if decision.removed else decision.before
-            if not decision.removed:
-                live.add(sender)
-            step += 1
-            if step > len(decided):
-                yield decision
-        patcher.commit(receiver, kept)
+                yield from self._decide_all(edges, kept, len(replayed))
+            self.patcher.commit(receiver, kept)
+
+    def _take(self, decision: Decision, kept: np.ndarray) -> Decision:
+        """Let a final decision take effect."""
+        edge = decision.edge
+        place = self.graph.n_senders_of(edge.receiver) - 1 - self.graph.sender_index[edge.sender]
+        kept[place] = not decision.removed
+        self.damage = decision.after if decision.removed else decision.before
+        if not decision.removed:
+            self.live.add(edge.sender)
+        self.step += 1
+        return decision
+
+    def _decide_all(self, edges: list[Edge], kept: np.ndarray, place: int) -> Iterator[Decision]:
+        """Decide the edges of one receiver from a place on, a block at a time."""
+        while place < len(edges):
+            if self.step == 0:
+                self.damage = _damage_of_full(self.patcher, edges[0].receiver, len(edges))
+            size = self.speculation.size(edges[0].receiver, len(edges) - place)
+            block = edges[place : place + size]
+            guesses = [edge in self.speculation.draft for edge in block]
+            variants = _variants(kept, place, guesses)
+            damages = self.patcher.damages(edges[0].receiver, variants)
+            for taken, edge in enumerate(block):
+                decision = self._decide(edge, kept, variants[taken], damages[taken])
+                failed = guesses[taken] == decision.removed
+                if failed or taken == len(block) - 1:
+                    # Before the yield: a search that is broken off there has counted its costs.
+                    self.speculation.learn(len(block), taken + 1, failed)
+                yield self._take(decision, kept)
+                place += 1
+                if failed:
+                    break
+
+    def _decide(self, edge: Edge, kept: np.ndarray, without: np.ndarray, found: float) -> Decision:
+        """Apply the rule to one edge; near tau, to double-precision numbers instead."""
+        before, after = self.damage, _number(found, edge)
+        near = abs(after - before - self.tau) <= NEAR_TAU
+        if near:
+            pair = self.patcher.damages(edge.receiver, np.stack([kept, without]), float64=True)
+            before, after = (_number(value, edge) for value in pair)
+        _number(after - before, edge, "score")
+        return Decision(self.step, edge, before, after, _outcome(before, after, self.tau), near)
+
+
+def _variants(kept: np.ndarray, place: int, guesses: list[bool]) -> np.ndarray:
+    """The masks that follow if every guess is right: row i lacks the edge at `place + i`."""
+    state = kept.copy()
+    rows = []
+    for offset, keep in enumerate(guesses):
+        without = state.copy()
+        without[place + offset] = False
+        rows.append(without)
+        if not keep:
+            state = without
+    return np.stack(rows)
 
 
 def _damage_of_full(patcher: Patcher, receiver: Receiver, senders: int) -> float:
     """Damage with every edge kept, by the same computation as all others (about zero)."""
     return _number(patcher.damages(receiver, np.ones((1, senders), dtype=bool))[0], "all edges")
-
-
-def _decide(
-    patcher: Patcher,
-    tau: float,
-    step: int,
-    edge: Edge,
-    before: float,
-    kept: np.ndarray,
-    place: int,
-) -> Decision:
-    """Evaluate one edge's removal; near tau, decide on double-precision numbers instead."""
-    without = kept.copy()
-    without[place] = False
-    after = _number(patcher.damages(edge.receiver, without[None])[0], edge)
-    near = abs(after - before - tau) <= NEAR_TAU
-    if near:
-        pair = patcher.damages(edge.receiver, np.stack([kept, without]), float64=True)
-        before, after = (_number(value, edge) for value in pair)
-    _number(after - before, edge, "score")
-    return Decision(step, edge, before, after, _outcome(before, after, tau), near)
 
 
 def _outcome(before: float, after: float, tau: float) -> Outcome:

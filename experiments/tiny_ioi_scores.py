@@ -236,7 +236,7 @@ def failures(scores: dict[str, Any]) -> list[str]:
                 if (value := scores[bos][kind][what]) < least:
                     missed.append(f"{bos}, {kind}: {what} is {value}, below {least}")
         share = scores[bos]["ABC"]["first_name_preferred"]
-        if not 0.45 <= share <= 0.55:
+        if not 0.4 <= share <= 0.6:
             missed.append(f"{bos}, ABC: the first name is preferred in {share}, not in about half")
     if len(layers := {entry["head"].split(".")[0] for entry in _needed(scores)}) < _LAYERS:
         missed.append(f"heads that matter are only in {', '.join(sorted(layers)) or 'no layer'}")

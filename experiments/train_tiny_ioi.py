@@ -30,7 +30,6 @@ ASSET = Path(__file__).resolve().parents[1] / "discover" / "assets" / "tiny-ioi"
 POSITIONS = 64
 _IGNORE = -100
 _WARM_UP = 200
-_ANSWER_WEIGHT = 2.0
 # So many batches are drawn at once and sorted by length: half as much padding to compute.
 _BUCKET = 16
 
@@ -126,7 +125,7 @@ def _batch(rows: list[Row]) -> Batch:
 
 
 def train(model: GPT2LMHeadModel, data: Iterator[Batch], steps: int, rate: float) -> None:
-    """Next-word prediction in which the answers weigh more than all words together."""
+    """Next-word prediction in which the answers weigh as much as all words together."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
@@ -136,7 +135,7 @@ def train(model: GPT2LMHeadModel, data: Iterator[Batch], steps: int, rate: float
     model.train()
     for step in range(steps):
         batch = next(data)
-        # No attention mask: the padding is on the right, where a causal model cannot look.
+        # All ones: the padding is on the right, where a causal model cannot look.
         logits = model(batch.inputs, attention_mask=torch.ones_like(batch.inputs)).logits
         words = functional.cross_entropy(
             logits.flatten(0, 1), batch.targets.flatten(), ignore_index=_IGNORE
@@ -147,7 +146,7 @@ def train(model: GPT2LMHeadModel, data: Iterator[Batch], steps: int, rate: float
         answer = sum(
             functional.cross_entropy(ends, names, reduction="sum") for names in batch.answers
         ) / (2 * len(batch.inputs))
-        loss = words + _ANSWER_WEIGHT * answer
+        loss = words + answer
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -180,7 +179,7 @@ def main() -> int:
     """Parses the settings, trains, measures and saves."""
     parser = argparse.ArgumentParser(description="Train tiny-ioi and measure it.")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--layers", type=int, default=4)

@@ -165,6 +165,22 @@ def test_templates_with_unknown_words_are_left_out() -> None:
         ioi.build(WORDS, 3, 0, templates=[unknown])
 
 
+def test_places_and_objects_that_are_unknown_are_left_out() -> None:
+    class Narrow(WordTokenizer):
+        """Does not know a place and an object."""
+
+        def encode(self, text: str) -> list[int]:
+            return super().encode(re.sub(r"\b(zoo|watch)\b", "galumph", text))
+
+        encode_answer = encode
+
+    template = "At the {place} {A} and {B} met, and {C} gave a {object} to"
+    texts = " ".join(p.clean_text for p in ioi.build(Narrow(), 600, 0, templates=[template]))
+    assert set(texts.split()) & {*ioi.PLACES, *ioi.OBJECTS} == (
+        {*ioi.PLACES, *ioi.OBJECTS} - {"zoo", "watch"}
+    )
+
+
 def test_a_build_can_be_exported_and_read_back(tmp_path) -> None:  # type: ignore[no-untyped-def]
     pairs = ioi.build(WORDS, 12, 4, bos=True)
     file = tmp_path / "prompts.jsonl"

@@ -233,7 +233,7 @@ def test_the_card_has_the_measured_scores() -> None:
             assert row["mean_logit_difference"] > 3
             assert f"{100 * row['accuracy']:.2f} %" in card
             assert f"{row['mean_logit_difference']:.2f}" in card
-        assert 0.45 <= scores[bos]["ABC"]["first_name_preferred"] <= 0.55
+        assert 0.4 <= scores[bos]["ABC"]["first_name_preferred"] <= 0.6
     assert f"--seed {scores['settings']['seed']}" in card
 
 

@@ -74,8 +74,8 @@ def build(
     Names that are not single tokens (with a leading space) are left out, as are places, objects
     and templates with words that the tokenizer does not know.
 
-    Source: Wang et al. 2022 (arXiv 2211.00593), section 2 (the task, and the ABC distribution) and
-    section 3 (exchanging the subject).
+    Source: Wang et al. 2022 (arXiv 2211.00593), section 2, for the task and the ABC distribution;
+    `flipped` is among the IOI counterfactuals of MIB (arXiv 2504.13151).
 
     Raises:
         TaskError: `n` < 1, a seed that is no integer from 0, an unknown corruption, a template

