@@ -1,10 +1,12 @@
 """The text that `tiny-ioi` is trained on: sentences like those of the IOI task, but never its own.
 
 Sentences are put together from parts: an opening that names two people, a closing in which one of
-them (or a third) gives something to somebody, and words strewn in between. A sentence that holds
-the first or the second clause of any of the task's templates is thrown away, and so is one that
-holds two names of a held-out pair. What the trained model does on the task's templates with
-held-out pairs, it therefore does by reading the context.
+them (or a third) gives something to somebody, and words strewn in between. They need not make
+sense, and their grammar is loose.
+
+A text that holds the first or the second clause of any of the task's templates is thrown away, and
+no text holds both names of a held-out pair. What the trained model does on the task's templates
+with held-out pairs, it therefore does by reading the context.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ _STREWN = (
 # looks at the last name does nearly all of the work.
 _STREWN_BYSTANDER = (
     "as {Y} had said", "without {Y}", "thanks to {Y}", "unlike {Y}", "while {Y} was waiting",
-    "to help {Y}", "{Y} was tired", "{Y} had just left", "{Y} came by", "because of {Y}",
+    "to help {Y}", "{Y} was tired", "{Y} had just left", "and {Y} came by", "because of {Y}",
 )  # fmt: skip
 _THING_BYSTANDER = (
     "from {Z}", "that {Z} had made", "that {Z} liked", "that had belonged to {Z}", "about {Z}",
@@ -273,10 +275,8 @@ class Grammar:
         else:
             clause = self._pick(_UNPLACED)
             start = self._pick(_WHERE) + self._maybe(0.6, ",")
-        return (
-            f"{start} {clause}{self._pick(_AND_THEN)}{strewn}",
-            False,
-        )
+        together = self._maybe(0.2, " together")
+        return f"{start} {clause}{together}{self._pick(_AND_THEN)}{strewn}", False
 
     def _closing(self, pronoun: bool) -> str:
         thing = "it" if pronoun else f"{self._pick(_WHICH)} {{object}}"

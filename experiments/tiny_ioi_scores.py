@@ -312,8 +312,10 @@ The texts come from `experiments/tiny_ioi_grammar.py`, which puts sentences toge
 words strewn in between. In four fifths of the sentences with two names and a giver, the giver is
 one of the two and the other one receives; in one fifth the giver is a third person and one of the
 two receives, at random (both count half as the answer). Bystanders with other names come in
-before, between and after, and may give together with the giver, but never receive. Some texts
-name one person, or two people twice. Half of the texts begin with a BOS.
+before, between and after, and may give together with the giver, but never receive; without them,
+one head of the first layer that looks at the last name did nearly all of the work. Some texts name
+one person, or two people twice. The sentences need not make sense, and their grammar is loose.
+Half of the texts begin with a BOS.
 
 Held out of all training texts:
 

@@ -43,7 +43,9 @@ class Row(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Int[row, pos] inputs and targets (`_IGNORE` where padded); the rows that have an answer, the
+    """Some texts, padded on the right.
+
+    Int[row, pos] inputs and targets (`_IGNORE` where padded); the rows that have an answer, the
     positions that predict it, and the two answers (mostly the same).
     """
 

@@ -20,14 +20,10 @@ CHUNK = 1 << 24
 
 
 class Damage(Protocol):
-    """Damage of variants from their final streams; prepared from the full model's."""
+    """Damage of variants from their final streams, prepared from the full model's."""
 
     def __call__(self, streams: Float[Tensor, "k batch answer d_model"]) -> list[float]:
         """Damage of each variant: mean over a prompt's answers, then over prompts."""
-        ...
-
-    def rebase(self, stream: Final) -> None:
-        """Hear of the committed network's final stream."""
         ...
 
 
@@ -43,7 +39,9 @@ def make_damage(metric: str, model: Model, prompts: PromptPairs, full: Final) ->
     if metric == "kl":
         if model.d_vocab < 2:
             raise SpecError("KL is always zero on a model with a single output; use --metric l2")
-        return DistributionDamage(model, prompts, full, kl=True)
+        if model.logit_soft_cap > 0:
+            return DistributionDamage(model, prompts, full, kl=True)
+        return KLDamage(model, prompts, full)
     if metric == "l2":
         return DistributionDamage(model, prompts, full, kl=False)
     raise SpecError(f"unknown metric {metric!r}; choose kl, logit_diff or l2")
@@ -98,8 +96,51 @@ class DistributionDamage:
         found: list[float] = (values * self.weights).sum((-1, -2)).tolist()
         return found
 
-    def rebase(self, stream: Final) -> None:
-        """Nothing is kept of the committed network."""
+
+class KLDamage:
+    """KL in nats, from how far each logit has moved relative to the others.
+
+    With `u_v` the shift of logit v against the full model and `p` the full model's distribution,
+
+        KL(full || circuit) = log sum_v p_v exp(u_v - m),  m = sum_v p_v u_v,
+
+    which is never negative before rounding and has no large numbers to cancel: `u = W_U (x -
+    x_full)` is one product, `m = (p W_U) (x - x_full)`, and the sum is taken as `log1p(sum p
+    expm1(u - m))`. The vocabulary goes through in slices that stay in the cache.
+    """
+
+    SLICE = 4096
+
+    def __init__(self, model: Model, prompts: PromptPairs, full: Final) -> None:
+        self.model = model
+        self.weights = _weights(prompts, full.shape[1]).to(full.device)
+        self.matrix = model.unembedding()[0]
+        self.full = model.final_norm(full)
+        # Slice by slice: a double-precision copy of a large unembedding need not fit.
+        logits = _Unembedding(model).logits(full).double()
+        p = logits.softmax(-1)
+        self.mean = torch.zeros_like(self.full, dtype=torch.float64)
+        for part in self._slices():
+            self.mean += p[..., part] @ self.matrix[part].double()
+        self.p = p.to(self.matrix.dtype)
+
+    def _slices(self) -> list[slice]:
+        size = self.matrix.shape[0]
+        return [slice(at, min(at + self.SLICE, size)) for at in range(0, size, self.SLICE)]
+
+    def __call__(self, streams: Float[Tensor, "k batch answer d_model"]) -> list[float]:
+        """Damage of each variant."""
+        shift = self.model.final_norm(streams) - self.full
+        middle = (shift.double() * self.mean).sum(-1)
+        total = torch.zeros_like(middle)
+        flat = shift.flatten(0, -2)
+        offset = -middle.to(flat.dtype).reshape(-1, 1)
+        for part in self._slices():
+            u = torch.addmm(offset, flat, self.matrix[part].T).expm1_()
+            u = u.view(*shift.shape[:-1], -1).mul_(self.p[..., part])
+            total += u.sum(-1).double()
+        found: list[float] = (total.log1p() * self.weights).sum((-1, -2)).tolist()
+        return found
 
 
 class LogitDifferenceDamage:
@@ -132,6 +173,3 @@ class LogitDifferenceDamage:
         drop = self.full - self._differences(streams)
         found: list[float] = (drop * self.weights).sum((-1, -2)).tolist()
         return found
-
-    def rebase(self, stream: Final) -> None:
-        """Nothing is kept of the committed network."""

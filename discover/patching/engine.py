@@ -100,7 +100,6 @@ class EngineState:
         elif not kept.all() and any(node in self._live for node in self.graph.nodes_of(receiver)):
             self._set_input(receiver, self._clean_input(receiver, kept))
             self._refresh({n for n in self.graph.nodes_of(receiver) if n in self._live})
-        self.metric.rebase(self._final[0])
 
     def _register(self, receiver: Receiver, kept: np.ndarray) -> None:
         senders = self.graph.senders_of(receiver)
