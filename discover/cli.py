@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ from discover.spec import ABLATIONS, DTYPES, ENGINES, METRICS, RunSpec
 
 if TYPE_CHECKING:
     from discover.export import CircuitExport
+    from discover.graph import Edge
+    from discover.run import How
     from discover.store import RunRecord, Store
 
 
@@ -76,6 +78,18 @@ def _compute_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")(
         command
     )
+    command = click.option(
+        "--block",
+        type=click.IntRange(min=1),
+        default=64,
+        show_default=True,
+        help="Speculate on at most so many decisions at once (changes the cost, not the circuit).",
+    )(command)
+    command = click.option(
+        "--draft",
+        metavar="RUN",
+        help="Guess the decisions of an earlier run (changes the cost, not the circuit).",
+    )(command)
     return click.option(
         "--threads", type=click.IntRange(min=1), help="CPU threads (default: 1 for a small model)."
     )(command)
@@ -134,6 +148,8 @@ def run(
     engine: str,
     device: str,
     threads: int | None,
+    block: int,
+    draft: str | None,
     db: str | None,
     as_json: bool,
 ) -> None:
@@ -164,8 +180,7 @@ def run(
                 spec,
                 store,
                 engine=engine,
-                device=device,
-                threads=threads,
+                how=_how(store, device, threads, block, draft),
                 observer=reporter.observer(),
             )
         print_result(record, as_json)
@@ -176,7 +191,15 @@ def run(
 @_compute_options
 @_db_option
 @_json_option
-def resume(run_ref: str, device: str, threads: int | None, db: str | None, as_json: bool) -> None:
+def resume(
+    run_ref: str,
+    device: str,
+    threads: int | None,
+    block: int,
+    draft: str | None,
+    db: str | None,
+    as_json: bool,
+) -> None:
     """Go on with a run that was killed, interrupted or failed."""
     with _open(db, create=False) as store:
         if store.run(run_ref).status == "done":
@@ -188,7 +211,10 @@ def resume(run_ref: str, device: str, threads: int | None, db: str | None, as_js
         _check_device(device)
         with Reporter(store) as reporter:
             record = running.resume(
-                run_ref, store, device=device, threads=threads, observer=reporter.observer()
+                run_ref,
+                store,
+                how=_how(store, device, threads, block, draft),
+                observer=reporter.observer(),
             )
         print_result(record, as_json)
 
@@ -377,6 +403,16 @@ def _open(db: str | None, create: bool = True) -> Store:
     from discover.store import Store
 
     return Store.open(db, create=create)
+
+
+def _how(store: Store, device: str, threads: int | None, block: int, draft: str | None) -> How:
+    from discover.run import How
+
+    kept: Collection[Edge] = frozenset()
+    if draft is not None:
+        record = store.run(draft)
+        kept = {d.edge for d in store.decisions(record.id) if not d.removed}
+    return How(device, threads, block, kept)
 
 
 def _check_device(device: str) -> None:

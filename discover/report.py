@@ -153,16 +153,37 @@ def print_record(record: RunRecord) -> None:
     started = f"{record.created_at:%Y-%m-%d %H:%M} UTC"
     lines.append(("time", f"{record.seconds:.1f} s, created {started}"))
     evidence = record.evidence
-    if "evaluations" in evidence:
-        lines.append(("cost", f"{evidence['evaluations']:,} evaluations in "
-                      f"{evidence['search_seconds']:.1f} s of search, {evidence['sessions']} "
-                      f"session(s), {evidence['float64_evaluations']} evaluations in float64 "
-                      "near tau"))  # fmt: skip
+    if evidence:
+        lines += _cost_lines(evidence)
     if record.error:
         lines.append(("error", record.error))
     lines.append(("versions", ", ".join(f"{k} {v}" for k, v in sorted(record.versions.items()))))
     for name, text in lines:
         click.echo(f"{name:9}{text}")
+
+
+def _cost_lines(evidence: dict[str, Any]) -> list[tuple[str, str]]:
+    seconds = evidence["seconds"]
+    spent = ", ".join(f"{phase} {taken:.1f}" for phase, taken in seconds.items())
+    lines = [
+        (
+            "cost",
+            f"{evidence['evaluations']:,} evaluations in {evidence['blocks']:,} blocks, "
+            f"{evidence['wasted']:,} wasted; {evidence['near_tau']:,} decided again in float64; "
+            f"{evidence['sessions']} session(s)",
+        ),
+        ("seconds", spent),
+    ]
+    if evidence["node_computations"]:
+        share = evidence["node_computations"] / max(1, evidence["plain_node_computations"])
+        lines.append(
+            (
+                "nodes",
+                f"{evidence['node_computations']:,} computed, {share:.2%} of the "
+                f"{evidence['plain_node_computations']:,} of one full forward an edge",
+            )
+        )
+    return lines
 
 
 def print_table(rows: list[tuple[str, ...]]) -> None:

@@ -7,19 +7,20 @@ import dataclasses
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from discover import __version__
-from discover.acdc import Decision, circuit_of, search
+from discover.acdc import Decision, Speculation, circuit_of, search
 from discover.circuit import Circuit
+from discover.costs import Costs, Counting
 from discover.errors import DiscoverError, MismatchError, PromptError, RunError, SpecError
-from discover.graph import Receiver
+from discover.graph import Edge
 from discover.model import Model, load_model
+from discover.patching.engine import ExactPatcher
 from discover.patching.reference import ReferencePatcher
 from discover.patching.selfcheck import self_check
 from discover.prompts import PromptPairs, read_jsonl
@@ -47,26 +48,38 @@ class Observer:
     decisions: OnDecisions = lambda _batch: None
 
 
-@dataclass
-class _Counting:
-    """A patcher that counts its evaluations, for the run's evidence."""
+@dataclass(frozen=True)
+class How:
+    """What changes a run's cost and never its circuit.
 
-    patcher: ReferencePatcher
-    evaluations: int = 0
-    float64_evaluations: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
+    `threads`: CPU threads (None: one for a small model, torch's own number else). `block`: how many
+    decisions are speculated on at once at most. `draft`: edges guessed to be kept; all others are
+    guessed to be removed.
+    """
 
-    def damages(
-        self, receiver: Receiver, variants: np.ndarray, *, float64: bool = False
-    ) -> list[float]:
-        if float64:
-            self.float64_evaluations += len(variants)
-        else:
-            self.evaluations += len(variants)
-        return self.patcher.damages(receiver, variants, float64=float64)
+    device: str = "cpu"
+    threads: int | None = None
+    block: int = 64
+    draft: Collection[Edge] = frozenset()
 
-    def commit(self, receiver: Receiver, kept: np.ndarray) -> None:
-        self.patcher.commit(receiver, kept)
+
+@dataclass(frozen=True)
+class _Session:
+    """Everything one session of a search works with; the oracle checks before and after."""
+
+    spec: RunSpec
+    oracle: ReferencePatcher
+    patcher: ReferencePatcher | ExactPatcher
+    speculation: Speculation
+
+
+def _session(spec: RunSpec, model: Model, prompts: PromptPairs, engine: str, how: How) -> _Session:
+    oracle = ReferencePatcher(model, prompts, spec.metric, spec.ablation)
+    if engine == "reference":
+        # One forward a variant: to speculate could only waste.
+        return _Session(spec, oracle, oracle, Speculation(largest=1))
+    patcher = ExactPatcher(model, prompts, spec.metric, spec.ablation)
+    return _Session(spec, oracle, patcher, Speculation(how.draft, how.block, patcher.block_limit))
 
 
 def versions() -> dict[str, str]:
@@ -121,14 +134,11 @@ def run(
     spec: RunSpec,
     store: Store,
     *,
-    engine: str = "reference",
-    device: str = "cpu",
-    threads: int | None = None,
+    engine: str = ENGINES[0],
+    how: How | None = None,
     observer: Observer | None = None,
 ) -> RunRecord:
     """Search a circuit and store every decision; returns the finished run.
-
-    `threads`: CPU threads to use; None uses one for a small model and torch's own number else.
 
     Raises:
         InputError: the spec, model or prompts are unusable; nothing is stored then.
@@ -137,12 +147,12 @@ def run(
     """
     if engine not in ENGINES:
         raise SpecError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}")
-    observer = observer or Observer()
+    observer, how = observer or Observer(), how or How()
     observer.phase("loading the model")
-    pinned, model, prompts = prepare(spec, device)
+    pinned, model, prompts = prepare(spec, how.device)
     # Built before the run is stored: a metric that the prompts cannot feed is the user's input.
     observer.phase("running clean and corrupted prompts")
-    patcher = ReferencePatcher(model, prompts, spec.metric, spec.ablation)
+    session = _session(pinned, model, prompts, engine, how)
     run_id = store.create_run(
         pinned,
         graph=model.graph,
@@ -150,16 +160,15 @@ def run(
         versions=versions(),
         prompts_jsonl=prompts.jsonl(),
     )
-    with _threads(threads, model):
-        return _search(store, run_id, patcher, pinned, [], observer)
+    with _threads(how.threads, model):
+        return _search(store, run_id, session, [], observer)
 
 
 def resume(
     ref: str,
     store: Store,
     *,
-    device: str = "cpu",
-    threads: int | None = None,
+    how: How | None = None,
     observer: Observer | None = None,
 ) -> RunRecord:
     """Go on with a run that was killed, interrupted or failed; a finished one is returned as is.
@@ -169,21 +178,21 @@ def resume(
         MismatchError: the model or the prompts are no longer what the run was started with.
         RunError: the run failed again.
     """
-    observer = observer or Observer()
+    observer, how = observer or Observer(), how or How()
     record = store.run(ref)
     if record.status == "done":
         return record
     observer.phase("loading the model")
     unpinned = dataclasses.replace(record.spec, weights_hash="", prompts_hash="")
-    pinned, model, prompts = prepare(unpinned, device)
+    pinned, model, prompts = prepare(unpinned, how.device)
     _check_same(record, pinned)
     if model.graph != record.graph:
         raise MismatchError(f"the graph of {record.model} is no longer that of run {record.id}")
     observer.phase("running clean and corrupted prompts")
-    patcher = ReferencePatcher(model, prompts, pinned.metric, pinned.ablation)
+    session = _session(pinned, model, prompts, record.engine, how)
     decided = list(store.decisions(record.id))
-    with _threads(threads, model):
-        return _search(store, record.id, patcher, pinned, decided, observer)
+    with _threads(how.threads, model):
+        return _search(store, record.id, session, decided, observer)
 
 
 @contextlib.contextmanager
@@ -219,31 +228,31 @@ def _check_same(record: RunRecord, now: RunSpec) -> None:
 
 
 def _search(
-    store: Store,
-    run_id: str,
-    patcher: ReferencePatcher,
-    spec: RunSpec,
-    decided: list[Decision],
-    observer: Observer,
+    store: Store, run_id: str, session: _Session, decided: list[Decision], observer: Observer
 ) -> RunRecord:
     """The search itself; whatever ends it, the run's status and costs are stored."""
-    counting = _Counting(patcher)
+    oracle, spec = session.oracle, session.spec
     began = time.perf_counter()
     rows = list(decided)
     store.start(run_id)
-    observer.started(store.run(run_id))
-    costs = _Costs(store.run(run_id).evidence, counting)
+    record = store.run(run_id)
+    observer.started(record)
+    counting = Counting(session.patcher)
+    costs = Costs(record.evidence, counting, session.speculation)
+    nodes = len(oracle.graph.senders)
     try:
         observer.phase("checking the model against its graph")
-        costs.check = self_check(patcher.runner, spec.ablation).record()
+        with costs.phase("self_check"):
+            costs.check = self_check(oracle.runner, spec.ablation).record()
         observer.phase("searching")
-        with store.writer(run_id, observer.decisions) as writer:
-            for decision in _timed(search(patcher.graph, counting, spec.tau, decided), costs):
+        found = search(oracle.graph, counting, spec.tau, decided, session.speculation)
+        with store.writer(run_id, observer.decisions) as writer, costs.phase("search"):
+            for decision in found:
                 rows.append(decision)
                 writer.add(decision)
         observer.phase("checking the circuit")
-        circuit = circuit_of(patcher.graph, rows)
-        summary = _summary(patcher, circuit, rows)
+        with costs.phase("final_check"):
+            summary = _summary(oracle, circuit_of(oracle.graph, rows), rows)
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         reason = str(error) if isinstance(error, DiscoverError) else repr(error)
@@ -252,7 +261,7 @@ def _search(
             status,
             error=None if status == "interrupted" else reason,
             seconds=time.perf_counter() - began,
-            evidence=costs.record(),
+            evidence=costs.record(nodes),
         )
         raise
     return store.finish(
@@ -260,7 +269,7 @@ def _search(
         "done",
         seconds=time.perf_counter() - began,
         summary=summary,
-        evidence=costs.record(),
+        evidence=costs.record(nodes),
     )
 
 
@@ -283,32 +292,3 @@ def _summary(patcher: ReferencePatcher, circuit: Circuit, rows: list[Decision]) 
         "damage_all_ablated": patcher.circuit_damage(Circuit(patcher.graph, frozenset())),
         "circuit_hash": circuit.hash,
     }
-
-
-@dataclass
-class _Costs:
-    """What a run cost, added up over its sessions."""
-
-    earlier: dict[str, Any]
-    counting: _Counting
-    check: dict[str, float] | None = None
-    search_seconds: float = 0.0
-
-    def record(self) -> dict[str, Any]:
-        earlier = self.earlier
-        return {
-            "evaluations": earlier.get("evaluations", 0) + self.counting.evaluations,
-            "float64_evaluations": earlier.get("float64_evaluations", 0)
-            + self.counting.float64_evaluations,
-            "search_seconds": earlier.get("search_seconds", 0.0) + self.search_seconds,
-            "sessions": earlier.get("sessions", 0) + 1,
-            "self_check": self.check or earlier.get("self_check"),
-        }
-
-
-def _timed(decisions: Iterator[Decision], costs: _Costs) -> Iterator[Decision]:
-    began = time.perf_counter()
-    try:
-        yield from decisions
-    finally:
-        costs.search_seconds = time.perf_counter() - began

@@ -21,10 +21,12 @@ PACKAGE = Path(discover.__file__).parent
 # `report` prints what `run` does, for `cli`.
 RANKS = """
     errors graph circuit acdc spec prompts tasks catalogue loading tracr metrics model ablation
-    patching attribution evaluation export store run report cli service
+    patching attribution evaluation export store costs run report cli service
 """.split()
 
-NO_TORCH = "errors graph circuit acdc spec prompts tasks catalogue export store report cli".split()
+NO_TORCH = (
+    "errors graph circuit acdc spec prompts tasks catalogue export store costs report cli".split()
+)
 
 
 def imported(source: str) -> Iterator[str]:

@@ -9,9 +9,10 @@ import pytest
 
 from discover import run as running
 from discover.acdc import circuit_of
+from discover.costs import Counting
 from discover.errors import MismatchError, PromptError, RunError, SpecError, TaskError
 from discover.patching.reference import ReferencePatcher
-from discover.run import Observer, resume, run
+from discover.run import How, Observer, resume, run
 from discover.spec import RunSpec
 from discover.store import Store
 
@@ -39,7 +40,9 @@ def test_a_run_is_stored_whole(store):
     assert record.spec.prompts == 6
     assert len(record.spec.weights_hash) == len(record.spec.prompts_hash) == 64
     assert set(record.versions) >= {"torch", "transformers", "transformer_lens", "discover"}
-    assert record.evidence["evaluations"] >= record.evaluated
+    assert record.evidence["evaluations"] >= record.evaluated == record.evidence["accepted"]
+    assert record.evidence["seconds"]["search"] > 0
+    assert 0 < record.evidence["node_computations"] < record.evidence["plain_node_computations"]
     assert record.evidence["self_check"]["residual"] < 1e-6
     assert record.damage_all_ablated > record.damage
     for row in decisions:
@@ -47,9 +50,10 @@ def test_a_run_is_stored_whole(store):
         assert (row["outcome"] == "kept") == (row["score"] >= SPEC.tau)
 
 
-@pytest.mark.parametrize("after", [2, 3, 6, 9])
-def test_an_interrupted_run_resumes_to_the_very_same_rows(store, after):
-    calm = run(SPEC, store)
+@pytest.mark.parametrize("after", [2, 3, 5, 6])
+@pytest.mark.parametrize(("engine", "block"), [("reference", 64), ("exact", 1), ("exact", 3)])
+def test_an_interrupted_run_resumes_to_the_very_same_rows(store, after, engine, block):
+    calm = run(SPEC, store, engine=engine, how=How(block=block))
     seen = 0
 
     def interrupt(patcher, *args, **kwargs):
@@ -59,18 +63,15 @@ def test_an_interrupted_run_resumes_to_the_very_same_rows(store, after):
             raise KeyboardInterrupt
         return original(patcher, *args, **kwargs)
 
-    original = running._Counting.damages
+    original = Counting.damages
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running._Counting, "damages", interrupt)
-        try:
-            broken = run(SPEC, store).id
-        except KeyboardInterrupt:
-            broken = store.run("latest").id
-            assert store.run(broken).status == "interrupted"
-            assert 0 < store.count(broken) < 23
-        else:
-            pytest.skip("this search has fewer evaluations")
-    again = resume(broken, store)
+        patch.setattr(Counting, "damages", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(SPEC, store, engine=engine, how=How(block=block))
+    broken = store.run("latest").id
+    assert store.run(broken).status == "interrupted"
+    assert 0 < store.count(broken) < 23
+    again = resume(broken, store, how=How(block=block))
     assert again.status == "done"
     assert again.evidence["sessions"] == 2
     assert again.circuit_hash == calm.circuit_hash
@@ -94,7 +95,7 @@ def test_a_failed_run_says_why_and_keeps_its_decisions(store, monkeypatch):
 
     monkeypatch.setattr(ReferencePatcher, "damages", fail)
     with pytest.raises(RunError, match="not a number"):
-        run(SPEC, store)
+        run(SPEC, store, engine="reference")
     record = store.run("latest")
     assert record.status == "failed"
     assert "not a number" in record.error
@@ -152,8 +153,8 @@ def file_run(store, tmp_path, monkeypatch):
         '{"clean": "w x x z", "corrupted": "x w z z"}\n{"clean": "x x", "corrupted": "w x"}\n'
     )
     spec = dataclasses.replace(SPEC, task=None, prompts=None, prompts_file=str(path))
-    calls = iter(range(5))
-    original = running._Counting.damages
+    calls = iter(range(2))
+    original = Counting.damages
     with pytest.MonkeyPatch.context() as patch:
 
         def interrupt(patcher, *args, **kwargs):
@@ -161,7 +162,7 @@ def file_run(store, tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             return original(patcher, *args, **kwargs)
 
-        patch.setattr(running._Counting, "damages", interrupt)
+        patch.setattr(Counting, "damages", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(spec, store)
     return store.run("latest"), path

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from discover.ablation import ablated_outputs
 from discover.errors import ModelError, RunError
-from discover.graph import Receiver, Sender
+from discover.graph import ComputationalGraph, Receiver, Sender
 from discover.model import Model
 from discover.patching.attention import read_attention
 from discover.patching.damage import Damage, make_damage
@@ -33,6 +33,14 @@ Changes = dict[Sender, Float[Tensor, "k batch some d_model"]]
 NODE_TOLERANCE = {"float32": 2e-4, "float64": 1e-9}
 """Largest difference between a node's output here and in the model, relative to the largest
 output of its layer."""
+
+
+ROWS = 4096
+"""About how many rows of activations fill the machine; larger blocks would only waste more."""
+
+
+MANY_COMMITS = 3
+"""If more live receivers than this were committed since, the state is rebuilt in one pass."""
 
 
 @dataclass
@@ -101,12 +109,41 @@ class EngineState:
             self._set_input(receiver, self._clean_input(receiver, kept))
             self._refresh({n for n in self.graph.nodes_of(receiver) if n in self._live})
 
+    @torch.no_grad()
+    def restore(self, commits: Iterable[tuple[Receiver, np.ndarray]]) -> None:
+        """Take over all commits of a search from its first, in one pass from the bottom up."""
+        for held in (self._nodes, self._live, self._read_everywhere, self._kept_in):
+            held.clear()
+        self._inputs.clear()
+        self._projected.clear()
+        self._baselines.clear()
+        for receiver, kept in commits:
+            self._register(receiver, kept)
+        for sender in sorted(self._live, key=self.index.__getitem__):
+            own = self.graph.receivers_of(sender)
+            if not any(receiver in self._kept_in for receiver in own):
+                continue
+            for receiver in own:
+                if receiver in self._inputs:
+                    continue
+                if receiver in self._kept_in:
+                    self._set_input(receiver, self._rebuilt_input(receiver))
+                else:
+                    self._set_input(receiver, self._unpruned_input(receiver))
+            self._add_node(sender)
+        self._final = self._rebuilt_input(Receiver("logits"))
+
     def _register(self, receiver: Receiver, kept: np.ndarray) -> None:
         senders = self.graph.senders_of(receiver)
         self._kept_in[receiver] = [s for s, keep in zip(senders, kept, strict=True) if keep]
         self._live.update(self._kept_in[receiver])
         if self._everywhere(receiver):
             self._read_everywhere.update(self._kept_in[receiver])
+
+    def rows(self, receiver: Receiver) -> int:
+        """How many positions of all prompts one variant of a receiver's input has."""
+        batch, positions = self.clean.shape[1:3]
+        return int(batch * (positions if self._everywhere(receiver) else self.answers.shape[1]))
 
     # Positions and inputs.
 
@@ -198,19 +235,25 @@ class EngineState:
                 continue
             for own in self.graph.receivers_of(sender):
                 if own not in self._inputs:
-                    kept = np.ones(self.graph.n_senders_of(own), dtype=bool)
-                    self._set_input(own, self._clean_input(own, kept))
-            node = _Node(sender, sender in self._read_everywhere, torch.empty(0))
-            node.output, node.pattern = self._compute(node, {})
-            self._nodes[sender] = node
+                    self._set_input(own, self._unpruned_input(own))
+            self._add_node(sender)
+
+    def _add_node(self, sender: Sender) -> None:
+        node = _Node(sender, sender in self._read_everywhere, torch.empty(0))
+        node.output, node.pattern = self._compute(node, {})
+        self._nodes[sender] = node
+
+    def _unpruned_input(self, receiver: Receiver) -> Tensor:
+        return self._clean_input(receiver, np.ones(self.graph.n_senders_of(receiver), dtype=bool))
 
     def _compute(self, node: _Node, fresh: dict[Receiver, Tensor]) -> tuple[Tensor, Tensor | None]:
         """A node's output and pattern; `fresh` replaces committed inputs (projected, for heads)."""
-        self.node_computations += 1
         sender = node.sender
         if sender.kind == "mlp":
             (own,) = self.graph.receivers_of(sender)
-            return self.model.mlp(sender.layer, fresh.get(own, self._inputs[own])), None
+            x = fresh.get(own, self._inputs[own])
+            self.node_computations += len(x)
+            return self.model.mlp(sender.layer, x), None
         layer = self.layers[sender.layer]
         receivers = self.graph.receivers_of(sender)
         q, k, v = (fresh.get(r, self._projected[r]) for r in receivers)
@@ -218,7 +261,9 @@ class EngineState:
             pattern = layer.pattern(q, k, None if node.everywhere else self.answers)
         else:
             pattern = node.pattern
-        return (pattern @ v) @ layer.W_O[sender.head], pattern
+        output = (pattern @ v) @ layer.W_O[sender.head]
+        self.node_computations += len(output)
+        return output, pattern
 
     def _changed_by(self, receiver: Receiver, inputs: Tensor) -> Changes:
         """How the outputs of a receiver's nodes change with its input."""
@@ -353,10 +398,11 @@ class ExactPatcher:
         self.weights = [len(part) / len(prompts) for part in parts]
         self._chunk = chunk
         self._commits: list[tuple[Receiver, np.ndarray]] = []
+        self._done = 0
         self._double: ExactPatcher | None = None
 
     @property
-    def graph(self) -> object:
+    def graph(self) -> ComputationalGraph:
         """The model's computational graph."""
         return self.model.graph
 
@@ -368,6 +414,7 @@ class ExactPatcher:
         if float64 and self.model.dtype != "float64":
             twin = self._twin()
             return [twin.damages(receiver, row)[0] for row in variants]
+        self._catch_up()
         parts = [state.damages(receiver, variants) for state in self.states]
         return [
             float(sum(w * part[k] for w, part in zip(self.weights, parts, strict=True)))
@@ -376,9 +423,28 @@ class ExactPatcher:
 
     def commit(self, receiver: Receiver, kept: np.ndarray) -> None:
         """Fix which edges into a receiver are kept (`Bool[sender]`)."""
-        for state in self.states:
-            state.commit(receiver, kept)
         self._commits.append((receiver, kept.copy()))
+
+    def _catch_up(self) -> None:
+        """Let commits take effect: one by one, or all in one pass if many are waiting."""
+        waiting = self._commits[self._done :]
+        if sum(bool(kept.any()) for _, kept in waiting) > MANY_COMMITS:
+            for state in self.states:
+                state.restore(self._commits)
+        else:
+            for receiver, kept in waiting:
+                for state in self.states:
+                    state.commit(receiver, kept)
+        self._done = len(self._commits)
+
+    @property
+    def node_computations(self) -> int:
+        """How many heads and MLPs have been computed, counted for each variant."""
+        return sum(state.node_computations for state in self.states)
+
+    def block_limit(self, receiver: Receiver) -> int:
+        """How many variants of a receiver are worth evaluating at once."""
+        return max(8, ROWS // max(state.rows(receiver) for state in self.states))
 
     def _twin(self) -> ExactPatcher:
         """This patcher in float64, brought up to the same commits."""
@@ -386,6 +452,5 @@ class ExactPatcher:
             self._double = ExactPatcher(
                 self.model.double(), self.prompts, self.metric, self.ablation, chunk=self._chunk
             )
-        for receiver, kept in self._commits[len(self._double._commits) :]:
-            self._double.commit(receiver, kept)
+        self._double._commits = self._commits
         return self._double
