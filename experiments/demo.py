@@ -21,7 +21,7 @@ from discover.model import load_model
 from discover.store import Store
 from discover.tasks import build_prompts
 
-TAU = 0.03
+TAU = 0.01
 """The largest tau whose circuit passes the check; `tiny_ioi_circuit.py` prints all that were
 tried."""
 

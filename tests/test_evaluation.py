@@ -39,8 +39,9 @@ def test_the_demos_circuit_does_the_task_alone_and_the_model_fails_without_it(fo
     assert evaluator.only(circuit).accuracy >= 0.99
     assert evaluator.only(circuit).logit_difference > 3
     without = evaluator.without(circuit)
+    # Chance plus two standard errors at 100 prompts; a tenth of what the model does.
     assert without.accuracy <= 0.6
-    assert abs(without.logit_difference) < 0.5
+    assert without.logit_difference < 0.1 * evaluator.model().logit_difference
 
 
 def test_random_circuits_of_its_size_do_not(found):

@@ -1,0 +1,221 @@
+"""The engine against the reference: every decision, every family, in float64 to 1e-9."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from families import CONFIGS
+from helpers import RAGGED, family_model, random_prompts
+
+from discover.acdc import Speculation, circuit_of, search
+from discover.errors import ModelError, PromptError, SpecError
+from discover.graph import Receiver
+from discover.model import load_model
+from discover.patching import engine
+from discover.patching.engine import EngineState, ExactPatcher
+from discover.patching.reference import ReferencePatcher
+from discover.tasks import build_prompts
+
+EXACT = 1e-9
+TAUS = {"kl": 0.02, "logit_diff": 0.05, "l2": 0.2}
+
+
+def gaps(first, second):
+    """Decisions that differ in outcome or by more than 1e-9 in a damage."""
+    assert [row.edge for row in first] == [row.edge for row in second]
+    return [
+        (a.edge.name, a.after, b.after)
+        for a, b in zip(first, second, strict=True)
+        if a.outcome != b.outcome
+        or abs(a.before - b.before) > EXACT
+        or abs(a.after - b.after) > EXACT
+    ]
+
+
+def both(model, prompts, metric, ablation, tau=None, block=4, **options):
+    tau = TAUS[metric] if tau is None else tau
+    slow = list(search(model.graph, ReferencePatcher(model, prompts, metric, ablation), tau))
+    fast = ExactPatcher(model, prompts, metric, ablation, **options)
+    found = search(model.graph, fast, tau, speculation=Speculation(largest=block))
+    return slow, list(found)
+
+
+@pytest.mark.parametrize("shape", RAGGED)
+@pytest.mark.parametrize("ablation", ["resample", "zero"])
+@pytest.mark.parametrize("family", CONFIGS)
+def test_every_decision_is_the_references(family, ablation, shape):
+    model = family_model(family)
+    prompts = random_prompts(**RAGGED[shape])
+    slow, fast = both(model, prompts, "kl", ablation)
+    assert gaps(slow, fast) == []
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_every_kind_of_receiver_had_kept_and_removed_edges(family):
+    """On random weights everything is easily dead, and equality of nothing proves nothing."""
+    model = family_model(family)
+    seen = Counter()
+    for seed, (metric, tau) in enumerate(
+        [("kl", 0.02), ("kl", 0.2), ("logit_diff", 0.05), ("l2", 2.0), ("kl", 0.5)] * 3
+    ):
+        prompts = random_prompts((6, 5, 6), seed=seed)
+        slow, fast = both(model, prompts, metric, "resample", tau)
+        assert gaps(slow, fast) == []
+        seen.update((row.edge.receiver.kind, row.outcome) for row in fast)
+    for kind in ("q", "k", "v", "mlp", "logits"):
+        assert seen[kind, "kept"] > 10, (kind, seen)
+        assert seen[kind, "removed"] > 10, (kind, seen)
+
+
+@pytest.mark.parametrize("metric", TAUS)
+@pytest.mark.parametrize("program", ["reverse", "xproportion"])
+def test_tracr_models_bidirectional_and_without_norms(program, metric):
+    if program == "xproportion" and metric == "kl":
+        pytest.skip("a single output has no distribution")
+    if metric == "logit_diff":
+        pytest.skip("these tasks have no wrong answers")
+    model = load_model(f"tracr-{program}", "float64")
+    prompts = build_prompts(program, model.tokenizer, 6, 0)
+    for ablation in ("resample", "zero"):
+        slow, fast = both(model, prompts, metric, ablation, 0.01)
+        assert gaps(slow, fast) == []
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    model = load_model("tiny-ioi")
+    return model, build_prompts("ioi", model.tokenizer, 12, 0)
+
+
+@pytest.mark.parametrize(("metric", "tau"), [("kl", 0.03), ("kl", 0.001), ("logit_diff", 0.1)])
+def test_tiny_ioi_same_circuit_from_both_engines_and_all_blocks_and_chunks(tiny, metric, tau):
+    model, prompts = tiny
+    slow = list(search(model.graph, ReferencePatcher(model, prompts, metric, "resample"), tau))
+    expected = circuit_of(model.graph, slow).hash
+    for block, chunk in [(1, None), (8, None), (64, None), (8, 5), (8, 1)]:
+        patcher = ExactPatcher(model, prompts, metric, "resample", chunk=chunk)
+        fast = list(search(model.graph, patcher, tau, speculation=Speculation(largest=block)))
+        assert circuit_of(model.graph, fast).hash == expected
+        worst = max(abs(a.after - b.after) for a, b in zip(slow, fast, strict=True))
+        assert worst < 2e-5
+
+
+def test_state_restored_from_commits_is_the_state_built_by_them(tiny):
+    model, prompts = tiny
+    patcher = ExactPatcher(model.double(), prompts, "kl", "resample")
+    rows = list(search(model.graph, patcher, 0.03))
+    kept = circuit_of(model.graph, rows)
+    receivers = model.graph.receivers
+    half = [(r, np.array(kept.kept(r))) for r in receivers[: len(receivers) // 2]]
+    one = EngineState(patcher.model, prompts, "kl", "resample")
+    for receiver, row in half:
+        one.commit(receiver, row)
+    other = EngineState(patcher.model, prompts, "kl", "resample")
+    other.restore(half)
+    following = receivers[len(half)]
+    variants = np.ones((3, model.graph.n_senders_of(following)), dtype=bool)
+    variants[1, 0] = variants[2, 2] = False
+    assert one.damages(following, variants) == pytest.approx(
+        other.damages(following, variants), abs=1e-12
+    )
+
+
+def test_near_tau_is_decided_in_float64_by_either_engine(tiny):
+    model, prompts = tiny
+    exact = ExactPatcher(model, prompts, "kl", "resample")
+    reference = ReferencePatcher(model, prompts, "kl", "resample")
+    receiver = Receiver("logits")
+    variants = np.ones((2, model.graph.n_senders_of(receiver)), dtype=bool)
+    variants[1, 4] = False
+    fast = exact.damages(receiver, variants, float64=True)
+    assert fast == pytest.approx(reference.damages(receiver, variants, float64=True), abs=1e-11)
+    assert fast != exact.damages(receiver, variants)
+
+
+def test_it_computes_a_fraction_of_the_plain_loops_nodes(tiny):
+    model, prompts = tiny
+    patcher = ExactPatcher(model, prompts, "kl", "resample")
+    speculation = Speculation(largest=1)
+    rows = list(search(model.graph, patcher, 0.03, speculation=speculation))
+    assert speculation.accepted == sum(row.outcome != "dead" for row in rows)
+    assert speculation.wasted == 0
+    assert patcher.node_computations < 0.5 * speculation.accepted * len(model.graph.senders)
+
+
+# Mutations: an engine that is wrong in one small way must not pass for the reference.
+
+
+def mutated(monkeypatch, name, wrong):
+    original = getattr(EngineState, name)
+    monkeypatch.setattr(EngineState, name, lambda self, *a: wrong(original, self, *a))
+    model = family_model("gpt2")
+    return gaps(*both(model, random_prompts(), "kl", "resample"))
+
+
+def test_a_dropped_edge_is_caught(monkeypatch):
+    def drop(original, self, receiver, changes):
+        if receiver.name == "logits":
+            changes = {s: c for s, c in changes.items() if s.name != "m1"}
+        return original(self, receiver, changes)
+
+    assert mutated(monkeypatch, "_shift", drop)
+
+
+def test_one_position_too_few_is_caught(monkeypatch):
+    def forget(original, self, receiver):
+        return original(self, receiver) and receiver.kind != "k"
+
+    with pytest.raises((RuntimeError, IndexError, AssertionError, Exception)):
+        assert not mutated(monkeypatch, "_everywhere", forget)
+
+
+def test_a_stale_entry_is_caught(monkeypatch):
+    def stale(original, self, changed):
+        return None if any(s.kind == "mlp" for s in changed) else original(self, changed)
+
+    assert mutated(monkeypatch, "_refresh", stale)
+
+
+def test_a_node_that_comes_out_differently_is_refused(monkeypatch):
+    model = family_model("llama")
+    monkeypatch.setattr(type(model), "attention_scale", lambda self, layer: 0.3)
+    with pytest.raises(ModelError, match=r"does not reproduce a0\.h0 of llama"):
+        ExactPatcher(model, random_prompts(), "kl", "resample")
+
+
+def test_position_biases_are_refused_by_name(monkeypatch):
+    model = family_model("gpt2")
+    point = model.bridge.hook_dict["blocks.1.attn.hook_pattern"]
+    point.add_perma_hook(lambda value, hook: value.roll(1, -1).tril().softmax(-1))
+    with pytest.raises(ModelError, match="layer 1 prefers some positions"):
+        ExactPatcher(model, random_prompts(), "kl", "resample")
+
+
+def test_settings_that_cannot_be_are_refused():
+    model = family_model("gpt2")
+    with pytest.raises(SpecError, match="unknown metric 'auc'"):
+        ExactPatcher(model, random_prompts(), "auc", "zero")
+    with pytest.raises(SpecError, match="unknown ablation 'noise'"):
+        ExactPatcher(model, random_prompts(), "kl", "noise")
+    with pytest.raises(PromptError, match="at most 32"):
+        ExactPatcher(model, random_prompts((40,)), "kl", "zero")
+
+
+def test_blocks_are_bounded_by_the_rows_of_activations(monkeypatch):
+    model = family_model("gpt2")
+    patcher = ExactPatcher(model, random_prompts((6,) * 4), "kl", "resample")
+    monkeypatch.setattr(engine, "ROWS", 240)
+    assert patcher.block_limit(Receiver("logits")) == 60
+    assert patcher.block_limit(Receiver("v", 1, 0)) == 10
+
+
+def test_gradients_and_hooks_are_left_as_found():
+    model = family_model("gpt2")
+    before = sum(len(point.fwd_hooks) for point in model.bridge.hook_dict.values())
+    assert torch.is_grad_enabled()
+    list(search(model.graph, ExactPatcher(model, random_prompts(), "kl", "resample"), 0.02))
+    assert torch.is_grad_enabled()
+    assert sum(len(point.fwd_hooks) for point in model.bridge.hook_dict.values()) == before
