@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -114,16 +114,19 @@ class Speculation:
             bounds.append(self.limit(receiver))
         return max(1, min(bounds))
 
-    def learn(self, asked: int, accepted: int, failed: bool) -> None:
-        """Count a block, and make the next one larger after success, smaller after failure."""
+    def count(self, asked: int, accepted: int) -> None:
+        """Count a block that was evaluated and the decisions that it gave."""
         self.blocks += 1
         self.evaluations += asked
         self.accepted += accepted
         self.wasted += asked - accepted
-        if not failed:
-            self._size = min(2 * max(self._size, asked), max(self.largest, 1))
-        else:
+
+    def learn(self, asked: int, accepted: int, failed: bool) -> None:
+        """Make the next block larger after success, smaller after failure."""
+        if failed:
             self._size = max(4, min(self._size, 2 * accepted))
+        else:
+            self._size = min(2 * max(self._size, asked), self.largest)
 
 
 def search(
@@ -171,19 +174,15 @@ class _Search:
         for receiver in self.graph.receivers:
             edges = [Edge(sender, receiver) for sender in self.graph.senders_of(receiver)]
             kept = np.ones(len(edges), dtype=bool)
-            dead = receiver.kind != "logits" and not self.live.intersection(
-                self.graph.nodes_of(receiver)
-            )
-            replayed = decided[self.step : self.step + len(edges)]
-            for edge, row in zip(edges, replayed, strict=False):
-                self._take(_check_replayed(row, self.step, edge, dead, self.damage, self.tau), kept)
-            if dead:
-                for edge in edges[len(replayed) :]:
-                    yield self._take(
-                        Decision(self.step, edge, self.damage, self.damage, "dead"), kept
-                    )
+            old = decided[self.step : self.step + len(edges)]
+            if receiver.kind == "logits" or self.live.intersection(self.graph.nodes_of(receiver)):
+                yield from self._decide_all(edges, kept, old)
             else:
-                yield from self._decide_all(edges, kept, len(replayed))
+                for edge, row in zip(edges, old, strict=False):
+                    self._replay(row, edge, kept, dead=True)
+                for edge in edges[len(old) :]:
+                    dead = Decision(self.step, edge, self.damage, self.damage, "dead")
+                    yield self._take(dead, kept)
             self.patcher.commit(receiver, kept)
 
     def _take(self, decision: Decision, kept: np.ndarray) -> Decision:
@@ -197,26 +196,58 @@ class _Search:
         self.step += 1
         return decision
 
-    def _decide_all(self, edges: list[Edge], kept: np.ndarray, place: int) -> Iterator[Decision]:
-        """Decide the edges of one receiver from a place on, a block at a time."""
+    def _replay(self, row: Decision, edge: Edge, kept: np.ndarray, dead: bool) -> None:
+        self._take(_check_replayed(row, self.step, edge, dead, self.damage, self.tau), kept)
+
+    def _decide_all(
+        self, edges: list[Edge], kept: np.ndarray, old: list[Decision]
+    ) -> Iterator[Decision]:
+        """Decide the edges of one receiver, a block at a time; `old` are replayed decisions.
+
+        Blocks are laid over replayed decisions as they were when these were taken, and one that was
+        broken off is evaluated again from its start. So a resumed search asks the very same
+        questions as an unbroken one, and gets the very same numbers.
+        """
+        place = 0
         while place < len(edges):
-            if self.step == 0:
-                self.damage = _damage_of_full(self.patcher, edges[0].receiver, len(edges))
             size = self.speculation.size(edges[0].receiver, len(edges) - place)
-            block = edges[place : place + size]
+            block, rows = edges[place : place + size], old[place : place + size]
             guesses = [edge in self.speculation.draft for edge in block]
-            variants = _variants(kept, place, guesses)
-            damages = self.patcher.damages(edges[0].receiver, variants)
-            for taken, edge in enumerate(block):
-                decision = self._decide(edge, kept, variants[taken], damages[taken])
-                failed = guesses[taken] == decision.removed
-                if failed or taken == len(block) - 1:
-                    # Before the yield: a search that is broken off there has counted its costs.
-                    self.speculation.learn(len(block), taken + 1, failed)
-                yield self._take(decision, kept)
-                place += 1
-                if failed:
-                    break
+            taken, failed = _accepted(rows, guesses)
+            if failed or taken == len(block):
+                for edge, row in zip(block, rows[:taken], strict=False):
+                    self._replay(row, edge, kept, dead=False)
+            else:
+                taken, failed = yield from self._evaluate(block, guesses, kept, place, rows)
+            self.speculation.learn(len(block), taken, failed)
+            place += taken
+
+    def _evaluate(
+        self,
+        block: list[Edge],
+        guesses: list[bool],
+        kept: np.ndarray,
+        place: int,
+        rows: list[Decision],
+    ) -> Generator[Decision, None, tuple[int, bool]]:
+        """Evaluate one block; returns how many decisions it gave and whether a guess failed."""
+        if self.step == 0:
+            self.damage = _damage_of_full(self.patcher, block[0].receiver, len(kept))
+        variants = _variants(kept, place, guesses)
+        damages = self.patcher.damages(block[0].receiver, variants)
+        for at, edge in enumerate(block):
+            if at < len(rows):
+                self._replay(rows[at], edge, kept, dead=False)
+                continue
+            decision = self._decide(edge, kept, variants[at], damages[at])
+            failed = guesses[at] == decision.removed
+            if failed or at == len(block) - 1:
+                # Before the yield: a search that is left there has counted its costs.
+                self.speculation.count(len(block), at + 1 - len(rows))
+            yield self._take(decision, kept)
+            if failed:
+                break
+        return at + 1, failed
 
     def _decide(self, edge: Edge, kept: np.ndarray, without: np.ndarray, found: float) -> Decision:
         """Apply the rule to one edge; near tau, to double-precision numbers instead."""
@@ -227,6 +258,14 @@ class _Search:
             before, after = (_number(value, edge) for value in pair)
         _number(after - before, edge, "score")
         return Decision(self.step, edge, before, after, _outcome(before, after, self.tau), near)
+
+
+def _accepted(rows: list[Decision], guesses: list[bool]) -> tuple[int, bool]:
+    """How many of a block's replayed decisions its guesses got to, and whether one failed."""
+    for at, (row, keep) in enumerate(zip(rows, guesses, strict=False)):
+        if keep == row.removed:
+            return at + 1, True
+    return len(rows), False
 
 
 def _variants(kept: np.ndarray, place: int, guesses: list[bool]) -> np.ndarray:

@@ -273,7 +273,7 @@ def decisions(discover, ref):
 # Long enough to be killed in the middle by either engine.
 SLOW = {
     "reference": [*IOI, "--engine", "reference"],
-    "exact": [*IOI, "--engine", "exact", "--block", "1", "--prompts", "100", "--tau", "0.0003"],
+    "exact": [*IOI, "--engine", "exact", "--prompts", "100", "--tau", "0.0003"],
 }
 
 
@@ -299,28 +299,15 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_rows(discover, tmp_path,
         code, out, err = discover("export", "latest", "-o", "x.svg", "--db", path)
         assert code == 2
         assert "discover resume" in err
-        code, out, _ = discover("resume", "latest", "--json", "--block", "1", "--db", path)
+        code, out, _ = discover("resume", "latest", "--json", "--db", path)
         assert code == 0
         result = json.loads(out)
-        same = set(SUMMARY_KEYS) - {"run", "seconds", "damage"}
+        same = set(SUMMARY_KEYS) - {"run", "seconds"}
         assert {k: result[k] for k in same} == {k: calm[k] for k in same}
-        again = discover("show", "latest", "--decisions", "--db", path)[1]
-        if engine == "reference":
-            assert again == calm_rows
-        else:
-            assert outcomes(again) == outcomes(calm_rows)
-            assert damages(again) == pytest.approx(damages(calm_rows), abs=1e-6)
+        assert discover("show", "latest", "--decisions", "--db", path)[1] == calm_rows
         if counted == 2:
             break
     assert counted == 2
-
-
-def outcomes(table):
-    return [(row[:3], row[-1]) for row in (line.split("\t") for line in table.splitlines())]
-
-
-def damages(table):
-    return [float(line.split("\t")[4]) for line in table.splitlines()[1:]]
 
 
 def test_ctrl_c_exits_130_and_says_how_to_go_on(tmp_path):

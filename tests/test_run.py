@@ -51,7 +51,9 @@ def test_a_run_is_stored_whole(store):
 
 
 @pytest.mark.parametrize("after", [2, 3, 5, 6])
-@pytest.mark.parametrize(("engine", "block"), [("reference", 64), ("exact", 1), ("exact", 3)])
+@pytest.mark.parametrize(
+    ("engine", "block"), [("reference", 64), ("exact", 1), ("exact", 3), ("exact", 64)]
+)
 def test_an_interrupted_run_resumes_to_the_very_same_rows(store, after, engine, block):
     calm = run(SPEC, store, engine=engine, how=How(block=block))
     seen = 0

@@ -39,10 +39,6 @@ ROWS = 4096
 """About how many rows of activations fill the machine; larger blocks would only waste more."""
 
 
-MANY_COMMITS = 3
-"""If more live receivers than this were committed since, the state is rebuilt in one pass."""
-
-
 @dataclass
 class _Node:
     """A live sender whose inputs are being or have been decided.
@@ -398,7 +394,6 @@ class ExactPatcher:
         self.weights = [len(part) / len(prompts) for part in parts]
         self._chunk = chunk
         self._commits: list[tuple[Receiver, np.ndarray]] = []
-        self._done = 0
         self._double: ExactPatcher | None = None
 
     @property
@@ -414,7 +409,6 @@ class ExactPatcher:
         if float64 and self.model.dtype != "float64":
             twin = self._twin()
             return [twin.damages(receiver, row)[0] for row in variants]
-        self._catch_up()
         parts = [state.damages(receiver, variants) for state in self.states]
         return [
             float(sum(w * part[k] for w, part in zip(self.weights, parts, strict=True)))
@@ -423,19 +417,9 @@ class ExactPatcher:
 
     def commit(self, receiver: Receiver, kept: np.ndarray) -> None:
         """Fix which edges into a receiver are kept (`Bool[sender]`)."""
+        for state in self.states:
+            state.commit(receiver, kept)
         self._commits.append((receiver, kept.copy()))
-
-    def _catch_up(self) -> None:
-        """Let commits take effect: one by one, or all in one pass if many are waiting."""
-        waiting = self._commits[self._done :]
-        if sum(bool(kept.any()) for _, kept in waiting) > MANY_COMMITS:
-            for state in self.states:
-                state.restore(self._commits)
-        else:
-            for receiver, kept in waiting:
-                for state in self.states:
-                    state.commit(receiver, kept)
-        self._done = len(self._commits)
 
     @property
     def node_computations(self) -> int:
@@ -452,5 +436,10 @@ class ExactPatcher:
             self._double = ExactPatcher(
                 self.model.double(), self.prompts, self.metric, self.ablation, chunk=self._chunk
             )
-        self._double._commits = self._commits
+        if len(self._double._commits) != len(self._commits):
+            # From the bottom up in one pass: cheaper than one by one, and the same numbers
+            # whenever the twin was last asked.
+            self._double._commits = list(self._commits)
+            for state in self._double.states:
+                state.restore(self._commits)
         return self._double
