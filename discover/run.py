@@ -20,7 +20,7 @@ from discover.costs import Costs, Counting
 from discover.errors import DiscoverError, MismatchError, PromptError, RunError, SpecError
 from discover.graph import Edge
 from discover.model import Model, load_model
-from discover.patching.engine import ExactPatcher
+from discover.patching.exact import ExactPatcher
 from discover.patching.reference import ReferencePatcher
 from discover.patching.selfcheck import self_check
 from discover.prompts import PromptPairs, read_jsonl

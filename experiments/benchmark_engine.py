@@ -22,7 +22,7 @@ import torch
 
 from discover.acdc import Decision, Speculation, circuit_of, search
 from discover.model import Model, load_model
-from discover.patching.engine import ExactPatcher
+from discover.patching.exact import ExactPatcher
 from discover.patching.reference import ReferencePatcher
 from discover.prompts import PromptPairs
 from discover.tasks import build_prompts

@@ -20,8 +20,8 @@ PACKAGE = Path(discover.__file__).parent
 # (weights and tokenizers of others) and `tracr` (compiled programs) are what `model` is built on;
 # `report` prints what `run` does, for `cli`.
 RANKS = """
-    errors graph circuit acdc spec prompts tasks catalogue loading tracr metrics model ablation
-    patching attribution evaluation export store costs run report cli service
+    errors graph circuit acdc spec prompts tasks catalogue loading tracr anatomy metrics model
+    ablation patching attribution evaluation export store costs run report cli service
 """.split()
 
 NO_TORCH = (

@@ -14,8 +14,9 @@ from discover.acdc import Speculation, circuit_of, search
 from discover.errors import ModelError, PromptError, SpecError
 from discover.graph import Receiver
 from discover.model import load_model
-from discover.patching import engine
-from discover.patching.engine import EngineState, ExactPatcher
+from discover.patching import exact
+from discover.patching.engine import EngineState
+from discover.patching.exact import ExactPatcher
 from discover.patching.reference import ReferencePatcher
 from discover.tasks import build_prompts
 
@@ -207,7 +208,7 @@ def test_settings_that_cannot_be_are_refused():
 def test_blocks_are_bounded_by_the_rows_of_activations(monkeypatch):
     model = family_model("gpt2")
     patcher = ExactPatcher(model, random_prompts((6,) * 4), "kl", "resample")
-    monkeypatch.setattr(engine, "ROWS", 240)
+    monkeypatch.setattr(exact, "ROWS", 240)
     assert patcher.block_limit(Receiver("logits")) == 60
     assert patcher.block_limit(Receiver("v", 1, 0)) == 10
 
