@@ -118,12 +118,12 @@ class ReferenceRunner:
 
     def removed_by(self, circuit: Circuit) -> Removed:
         """The mask that removes all edges outside a circuit."""
-        removed = self.nothing_removed()
         index = self.model.graph.sender_index
+        removed = self.nothing_removed().numpy()
         for edge in self.model.graph.edges:
             if edge not in circuit.edges:
                 removed[self.receiver_index[edge.receiver], index[edge.sender]] = True
-        return removed
+        return torch.from_numpy(removed)
 
     def logits(
         self, removed: Removed, carried: SenderOutputs | None = None
