@@ -81,9 +81,7 @@ def _compute_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option(
         "--block",
         type=click.IntRange(min=1),
-        default=64,
-        show_default=True,
-        help="Speculate on at most so many decisions at once (changes the cost, not the circuit).",
+        help="Speculate on at most so many decisions at once (default 64; changes only the cost).",
     )(command)
     command = click.option(
         "--draft",
@@ -148,7 +146,7 @@ def run(
     engine: str,
     device: str,
     threads: int | None,
-    block: int,
+    block: int | None,
     draft: str | None,
     db: str | None,
     as_json: bool,
@@ -195,7 +193,7 @@ def resume(
     run_ref: str,
     device: str,
     threads: int | None,
-    block: int,
+    block: int | None,
     draft: str | None,
     db: str | None,
     as_json: bool,
@@ -405,10 +403,12 @@ def _open(db: str | None, create: bool = True) -> Store:
     return Store.open(db, create=create)
 
 
-def _how(store: Store, device: str, threads: int | None, block: int, draft: str | None) -> How:
+def _how(
+    store: Store, device: str, threads: int | None, block: int | None, draft: str | None
+) -> How:
     from discover.run import How
 
-    kept: Collection[Edge] = frozenset()
+    kept: Collection[Edge] | None = None
     if draft is not None:
         record = store.run(draft)
         kept = {d.edge for d in store.decisions(record.id) if not d.removed}

@@ -39,6 +39,10 @@ SMALL_MODEL = 5_000_000
 """Models with fewer parameters are searched on one CPU thread unless told otherwise."""
 
 
+BLOCK = 64
+"""How many decisions are speculated on at once at most, unless told otherwise."""
+
+
 @dataclass
 class Observer:
     """What a caller may watch: phases by name, the run as it starts, decisions once stored."""
@@ -53,14 +57,14 @@ class How:
     """What changes a run's cost and never its circuit.
 
     `threads`: CPU threads (None: one for a small model, torch's own number else). `block`: how many
-    decisions are speculated on at once at most. `draft`: edges guessed to be kept; all others are
-    guessed to be removed.
+    decisions are speculated on at once at most (None: 64). `draft`: edges guessed to be kept, all
+    others to be removed (None: all removed). Only the exact engine speculates.
     """
 
     device: str = "cpu"
     threads: int | None = None
-    block: int = 64
-    draft: Collection[Edge] = frozenset()
+    block: int | None = None
+    draft: Collection[Edge] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,23 @@ class _Session:
 
 
 def _session(spec: RunSpec, model: Model, prompts: PromptPairs, engine: str, how: How) -> _Session:
+    draft = frozenset(how.draft or ())
+    if engine == "reference" and (how.block is not None or how.draft is not None):
+        raise SpecError(
+            "the reference engine does not speculate; drop the block size and the draft"
+        )
+    if strangers := draft - model.graph.edge_set:
+        raise SpecError(
+            f"the draft has edges that {spec.model} does not have, such as "
+            f"{min(edge.name for edge in strangers)}; draft from a run on the same kind of model"
+        )
     oracle = ReferencePatcher(model, prompts, spec.metric, spec.ablation)
     if engine == "reference":
         # One forward a variant: to speculate could only waste.
         return _Session(spec, oracle, oracle, Speculation(largest=1))
     patcher = ExactPatcher(model, prompts, spec.metric, spec.ablation)
-    return _Session(spec, oracle, patcher, Speculation(how.draft, how.block, patcher.block_limit))
+    largest = BLOCK if how.block is None else how.block
+    return _Session(spec, oracle, patcher, Speculation(draft, largest, patcher.block_limit))
 
 
 def versions() -> dict[str, str]:
@@ -152,15 +167,15 @@ def run(
     pinned, model, prompts = prepare(spec, how.device)
     # Built before the run is stored: a metric that the prompts cannot feed is the user's input.
     observer.phase("running clean and corrupted prompts")
-    session = _session(pinned, model, prompts, engine, how)
-    run_id = store.create_run(
-        pinned,
-        graph=model.graph,
-        engine=engine,
-        versions=versions(),
-        prompts_jsonl=prompts.jsonl(),
-    )
     with _threads(how.threads, model):
+        session = _session(pinned, model, prompts, engine, how)
+        run_id = store.create_run(
+            pinned,
+            graph=model.graph,
+            engine=engine,
+            versions=versions(),
+            prompts_jsonl=prompts.jsonl(),
+        )
         return _search(store, run_id, session, [], observer)
 
 
@@ -189,9 +204,9 @@ def resume(
     if model.graph != record.graph:
         raise MismatchError(f"the graph of {record.model} is no longer that of run {record.id}")
     observer.phase("running clean and corrupted prompts")
-    session = _session(pinned, model, prompts, record.engine, how)
     decided = list(store.decisions(record.id))
     with _threads(how.threads, model):
+        session = _session(pinned, model, prompts, record.engine, how)
         return _search(store, record.id, session, decided, observer)
 
 

@@ -11,6 +11,7 @@ from discover import run as running
 from discover.acdc import circuit_of
 from discover.costs import Counting
 from discover.errors import MismatchError, PromptError, RunError, SpecError, TaskError
+from discover.graph import parse_edge
 from discover.patching.reference import ReferencePatcher
 from discover.run import How, Observer, resume, run
 from discover.spec import RunSpec
@@ -52,7 +53,7 @@ def test_a_run_is_stored_whole(store):
 
 @pytest.mark.parametrize("after", [2, 3, 5, 6])
 @pytest.mark.parametrize(
-    ("engine", "block"), [("reference", 64), ("exact", 1), ("exact", 3), ("exact", 64)]
+    ("engine", "block"), [("reference", None), ("exact", 1), ("exact", 3), ("exact", 64)]
 )
 def test_an_interrupted_run_resumes_to_the_very_same_rows(store, after, engine, block):
     calm = run(SPEC, store, engine=engine, how=How(block=block))
@@ -144,6 +145,11 @@ def test_bad_input_stores_nothing(store):
             run(spec, store)
     with pytest.raises(SpecError, match="unknown engine"):
         run(SPEC, store, engine="magic")
+    for how in (How(block=8), How(draft=frozenset())):
+        with pytest.raises(SpecError, match="does not speculate"):
+            run(SPEC, store, engine="reference", how=how)
+    with pytest.raises(SpecError, match=r"the draft has edges .* a9\.h9->logits"):
+        run(SPEC, store, how=How(draft={parse_edge("a9.h9->logits")}))
     assert store.runs() == []
 
 
