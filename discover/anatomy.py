@@ -91,7 +91,7 @@ class Anatomy(ABC):
         module = component.original_component
 
         def call(x: Tensor) -> Tensor:
-            with torch.no_grad(), self._precision():
+            with self._precision():
                 out = module(x)
             value: Tensor = out[0] if isinstance(out, tuple) else out
             return value

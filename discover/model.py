@@ -148,17 +148,21 @@ class Model(Anatomy):
         tokens: Tensor,
         padded: PaddedPrompts | None = None,
         hooks: Sequence[NamedHook] = (),
+        *,
+        gradients: bool = False,
     ) -> Float[Tensor, "batch pos d_vocab"]:
         """Logits of tokens Int[batch, pos], with hooks by hook-point name.
 
-        Hooks are removed again whatever happens, and gradients are off.
+        Hooks are removed again whatever happens. Gradients are off unless asked for; weights never
+        want any, so a hook must give a tensor that does.
 
         Raises:
             ModelError: a hook did not fire (so that nothing is ever silently not done).
         """
         silent = {name for name, _ in hooks}
         points = [(name, _adapt(name, hook, silent)) for name, hook in hooks]
-        with torch.no_grad(), self._precision(), self._hooked(points):
+        mode = torch.set_grad_enabled(gradients)
+        with mode, self._precision(), self._hooked(points):
             logits: Tensor = self.bridge(tokens.to(self.device), **self._padding(padded))
         if silent:
             raise ModelError(
