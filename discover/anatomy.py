@@ -14,6 +14,9 @@ from torch import Tensor
 from discover.errors import ModelError
 from discover.prompts import PaddedPrompts
 
+MLP_ROWS = 1024
+"""An MLP's hidden activations of about so many rows stay in a CPU's cache; more are slower."""
+
 
 class Anatomy(ABC):
     """Parts of a model as the model itself holds and computes them."""
@@ -123,7 +126,12 @@ class Anatomy(ABC):
 
     def mlp(self, layer: int, x: Tensor) -> Tensor:
         """A layer's MLP with its norm, over the last axis of any tensor: what `m{layer}` writes."""
-        return self._module(self.bridge.blocks[layer].mlp)(self.normalise(layer, "mlp", x))
+        module = self._module(self.bridge.blocks[layer].mlp)
+        rows = x.reshape(-1, x.shape[-1])
+        if x.device.type != "cpu" or len(rows) <= MLP_ROWS:
+            return module(self.normalise(layer, "mlp", x))
+        parts = [module(self.normalise(layer, "mlp", part)) for part in rows.split(MLP_ROWS)]
+        return torch.cat(parts).view(x.shape)
 
     def final_norm(self, x: Tensor) -> Tensor:
         """The norm in front of the unembedding, over the last axis of any tensor."""

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from discover.errors import ModelError
 from discover.model import Model, NamedHook
+from discover.patching.rows import Rows
 from discover.prompts import PaddedPrompts
 
-Rotate = Callable[[Float[Tensor, "... pos d_head"], Tensor | None], Tensor]
 Norm = Callable[[Tensor], Tensor]
 
 
@@ -44,61 +44,71 @@ class AttentionLayer:
     soft_cap: float
 
     def project(
-        self, kind: str, head: int, x: Float[Tensor, "k batch some d_model"], at: Tensor | None
-    ) -> Float[Tensor, "k batch some d_head"]:
-        """A head's q, k or v from its (not yet normalised) input, with rotation.
-
-        `at`: Int[batch, some], the positions of `x` if they are not all of them.
-        """
+        self, kind: str, head: int, x: Float[Tensor, "k row d_model"], where: Where
+    ) -> Float[Tensor, "k row d_head"]:
+        """A head's q, k or v from its (not yet normalised) input, with rotation."""
         out = self.norm(x) @ self.weights[kind][head]
         bias = self.biases[kind]
         if bias is not None:
             out = out + bias[head]
         if kind in self.head_norms:
             out = self.head_norms[kind](out)
-        if self.rotary is not None and kind != "v":
-            out = self.rotary(out, at)
+        if where.rotary is not None and kind != "v":
+            out = where.rotary(out)
         return out
 
     def pattern(
         self,
         q: Float[Tensor, "k batch some d_head"],
         k: Float[Tensor, "k batch pos d_head"],
-        at: Tensor | None,
+        where: Where,
     ) -> Float[Tensor, "k batch some pos"]:
-        """Attention weights of one head."""
+        """Attention weights of one head, from queries at some positions to keys at all."""
         scores = (q @ k.transpose(-1, -2)) * self.scale
         if self.soft_cap > 0:
             scores = self.soft_cap * torch.tanh(scores / self.soft_cap)
-        blocked = self.blocked if at is None else _rows(self.blocked, at)
-        return scores.masked_fill(blocked, torch.finfo(scores.dtype).min).softmax(-1)
+        return scores.masked_fill(where.blocked, torch.finfo(scores.dtype).min).softmax(-1)
+
+    def at(self, rows: Rows) -> Where:
+        """What depends on which positions are computed."""
+        # One index a place of the grid: its rows' own positions, in the mask's first two axes.
+        places = rows.flat[rows.grid]
+        return Where(
+            blocked=self.blocked.flatten(0, 1)[places],
+            rotary=None if self.rotary is None else self.rotary.at(rows, len(self.blocked)),
+        )
 
 
-def _rows(values: Tensor, at: Tensor) -> Tensor:
-    """Rows `at` (Int[batch, some]) of each batch entry's second axis."""
-    batch = torch.arange(values.shape[0], device=values.device)[:, None]
-    return values[batch, at]
+@dataclass(frozen=True)
+class Where:
+    """A layer's mask (Bool[batch, some, pos]) and rotation at one set of positions."""
+
+    blocked: Tensor
+    rotary: Rotary | None
 
 
 @dataclass(frozen=True)
 class Rotary:
     """Rotary position embedding on the first `cos.shape[-1]` coordinates of a head.
 
-    `cos`, `sin`: Float[batch or 1, pos, d_rotary]. `interleaved` pairs neighbours (GPT-J), else
-    the two halves are paired (Llama, GPT-NeoX).
+    `cos`, `sin`: Float[batch or 1, pos, d_rotary], or Float[row, d_rotary]. `interleaved` pairs
+    neighbours (GPT-J), else the two halves are paired (Llama, GPT-NeoX).
     """
 
     cos: Tensor
     sin: Tensor
     interleaved: bool
 
-    def __call__(self, x: Tensor, at: Tensor | None) -> Tensor:
-        """Rotate x by its positions."""
+    def at(self, rows: Rows, batch: int) -> Rotary:
+        """The rotation of these rows alone, Float[row, d_rotary]."""
+        cos, sin = (
+            table.expand(batch, -1, -1).flatten(0, 1)[rows.flat] for table in (self.cos, self.sin)
+        )
+        return Rotary(cos, sin, self.interleaved)
+
+    def __call__(self, x: Float[Tensor, "k row d_head"]) -> Float[Tensor, "k row d_head"]:
+        """Rotate each row by its position."""
         cos, sin = self.cos, self.sin
-        if at is not None:
-            batch = at.shape[0]
-            cos = _rows(cos.expand(batch, -1, -1), at)
-            sin = _rows(sin.expand(batch, -1, -1), at)
         width = cos.shape[-1]
         turned, rest = x[..., :width], x[..., width:]
         if self.interleaved:

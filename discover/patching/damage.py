@@ -11,9 +11,10 @@ from torch import Tensor
 from discover.errors import SpecError
 from discover.metrics import LogitDifference
 from discover.model import Model
+from discover.patching.rows import Rows
 from discover.prompts import PromptPairs
 
-Final = Float[Tensor, "batch answer d_model"]
+Final = Float[Tensor, "row d_model"]
 
 CHUNK = 1 << 24
 """How many logits are held at once."""
@@ -22,38 +23,37 @@ CHUNK = 1 << 24
 class Damage(Protocol):
     """Damage of variants from their final streams, prepared from the full model's."""
 
-    def __call__(self, streams: Float[Tensor, "k batch answer d_model"]) -> list[float]:
+    def __call__(self, streams: Float[Tensor, "k row d_model"]) -> list[float]:
         """Damage of each variant: mean over a prompt's answers, then over prompts."""
         ...
 
 
-def make_damage(metric: str, model: Model, prompts: PromptPairs, full: Final) -> Damage:
-    """The damage of that name; `full` is the full model's final stream.
+def make_damage(
+    metric: str, model: Model, prompts: PromptPairs, answers: Rows, full: Final
+) -> Damage:
+    """The damage of that name; `full` is the full model's final stream at the answers.
 
     Raises:
         SpecError: there is no such metric, or it says nothing about this model.
         PromptError: the metric needs answers that the prompts lack.
     """
     if metric == "logit_diff":
-        return LogitDifferenceDamage(model, prompts, full)
+        return LogitDifferenceDamage(model, prompts, answers, full)
     if metric == "kl":
         if model.d_vocab < 2:
             raise SpecError("KL is always zero on a model with a single output; use --metric l2")
         if model.logit_soft_cap > 0:
-            return DistributionDamage(model, prompts, full, kl=True)
-        return KLDamage(model, prompts, full)
+            return DistributionDamage(model, answers, full, kl=True)
+        return KLDamage(model, answers, full)
     if metric == "l2":
-        return DistributionDamage(model, prompts, full, kl=False)
+        return DistributionDamage(model, answers, full, kl=False)
     raise SpecError(f"unknown metric {metric!r}; choose kl, logit_diff or l2")
 
 
-def _weights(prompts: PromptPairs, width: int) -> Float[Tensor, "batch answer"]:
-    """Each answer's weight in the mean; zero for repeated (padding) answers."""
-    weights = torch.zeros(len(prompts), width, dtype=torch.float64)
-    for row, pair in enumerate(prompts):
-        n = len(pair.answer_positions)
-        weights[row, :n] = 1 / (n * len(prompts))
-    return weights
+def _weights(answers: Rows) -> Float[Tensor, " row"]:
+    """Each answer's weight in the mean over a prompt's answers, then over prompts."""
+    counts = torch.bincount(answers.prompt)
+    return 1 / (counts[answers.prompt].double() * len(counts))
 
 
 class _Unembedding:
@@ -74,17 +74,16 @@ class _Unembedding:
 class DistributionDamage:
     """KL in nats or squared L2, from all logits at the answer positions."""
 
-    def __init__(self, model: Model, prompts: PromptPairs, full: Final, kl: bool) -> None:
+    def __init__(self, model: Model, answers: Rows, full: Final, kl: bool) -> None:
         self.unembedding = _Unembedding(model)
-        self.weights = _weights(prompts, full.shape[1]).to(full.device)
+        self.weights = _weights(answers)
         self.kl = kl
         logits = self.unembedding.logits(full).double()
         self.full = logits.log_softmax(-1) if kl else logits
 
-    def __call__(self, streams: Float[Tensor, "k batch answer d_model"]) -> list[float]:
+    def __call__(self, streams: Float[Tensor, "k row d_model"]) -> list[float]:
         """Damage of each variant, in chunks of variants."""
-        per_variant = self.full.shape[0] * self.full.shape[1] * self.full.shape[2]
-        size = max(1, CHUNK // per_variant)
+        size = max(1, CHUNK // self.full.numel())
         return [d for part in torch.split(streams, size) for d in self._some(part)]
 
     def _some(self, streams: Tensor) -> list[float]:
@@ -93,7 +92,7 @@ class DistributionDamage:
             values = (self.full.exp() * (self.full - logits.log_softmax(-1))).sum(-1)
         else:
             values = (self.full - logits).square().sum(-1)
-        found: list[float] = (values * self.weights).sum((-1, -2)).tolist()
+        found: list[float] = (values * self.weights).sum(-1).tolist()
         return found
 
 
@@ -111,9 +110,9 @@ class KLDamage:
 
     SLICE = 4096
 
-    def __init__(self, model: Model, prompts: PromptPairs, full: Final) -> None:
+    def __init__(self, model: Model, answers: Rows, full: Final) -> None:
         self.model = model
-        self.weights = _weights(prompts, full.shape[1]).to(full.device)
+        self.weights = _weights(answers)
         self.matrix = model.unembedding()[0]
         self.full = model.final_norm(full)
         # Slice by slice: a double-precision copy of a large unembedding need not fit.
@@ -128,7 +127,7 @@ class KLDamage:
         size = self.matrix.shape[0]
         return [slice(at, min(at + self.SLICE, size)) for at in range(0, size, self.SLICE)]
 
-    def __call__(self, streams: Float[Tensor, "k batch answer d_model"]) -> list[float]:
+    def __call__(self, streams: Float[Tensor, "k row d_model"]) -> list[float]:
         """Damage of each variant."""
         shift = self.model.final_norm(streams) - self.full
         middle = (shift.double() * self.mean).sum(-1)
@@ -139,37 +138,44 @@ class KLDamage:
             u = torch.addmm(offset, flat, self.matrix[part].T).expm1_()
             u = u.view(*shift.shape[:-1], -1).mul_(self.p[..., part])
             total += u.sum(-1).double()
-        found: list[float] = (total.log1p() * self.weights).sum((-1, -2)).tolist()
+        found: list[float] = (total.log1p() * self.weights).sum(-1).tolist()
         return found
 
 
 class LogitDifferenceDamage:
     """Drop in `mean logit(correct) - mean logit(incorrect)`, from those columns alone."""
 
-    def __init__(self, model: Model, prompts: PromptPairs, full: Final) -> None:
+    def __init__(self, model: Model, prompts: PromptPairs, answers: Rows, full: Final) -> None:
         self.unembedding = _Unembedding(model)
-        self.weights = _weights(prompts, full.shape[1]).to(full.device)
+        self.weights = _weights(answers)
         LogitDifference(prompts, model.d_vocab)  # refuses prompts without answers
         width = max(len(p.correct) + len(p.incorrect) for p in prompts)
-        self.columns = torch.zeros(len(prompts), width, dtype=torch.long, device=full.device)
-        self.signs = torch.zeros(len(prompts), width, dtype=torch.float64, device=full.device)
+        columns = torch.zeros(len(prompts), width, dtype=torch.long)
+        signs = torch.zeros(len(prompts), width, dtype=torch.float64)
         for row, pair in enumerate(prompts):
             for at, token in enumerate(pair.correct + pair.incorrect):
                 right = at < len(pair.correct)
-                self.columns[row, at] = token
-                self.signs[row, at] = 1 / len(pair.correct) if right else -1 / len(pair.incorrect)
-        self.rows = self.unembedding.weight[self.columns].double()
-        bias = self.unembedding.bias
-        self.bias = 0 if bias is None else bias[self.columns].double()[:, None]
+                columns[row, at] = token
+                signs[row, at] = 1 / len(pair.correct) if right else -1 / len(pair.incorrect)
+        columns = columns.to(full.device)[answers.prompt]
+        self.signs = signs.to(full.device)[answers.prompt]
+        weight, bias = self.unembedding.weight[columns].double(), self.unembedding.bias
+        if self.unembedding.cap > 0:
+            self.columns, self.bias = weight, 0 if bias is None else bias[columns].double()
+        else:
+            # Without a cap the difference is linear: one direction does for all its columns.
+            self.columns = torch.einsum("rc,rcd->rd", self.signs, weight)
         self.full = self._differences(full[None])[0]
 
-    def _differences(self, streams: Tensor) -> Float[Tensor, "k batch answer"]:
+    def _differences(self, streams: Tensor) -> Float[Tensor, "k row"]:
         x = self.unembedding.model.final_norm(streams).double()
-        logits = torch.einsum("kbad,bcd->kbac", x, self.rows) + self.bias
-        return (self.unembedding.capped(logits) * self.signs[:, None]).sum(-1)
+        if self.unembedding.cap > 0:
+            logits = torch.einsum("krd,rcd->krc", x, self.columns) + self.bias
+            return (self.unembedding.capped(logits) * self.signs).sum(-1)
+        return (x * self.columns).sum(-1)
 
-    def __call__(self, streams: Float[Tensor, "k batch answer d_model"]) -> list[float]:
-        """Damage of each variant."""
+    def __call__(self, streams: Float[Tensor, "k row d_model"]) -> list[float]:
+        """Drop of each variant, without the bias, which it has in common with the full model."""
         drop = self.full - self._differences(streams)
-        found: list[float] = (drop * self.weights).sum((-1, -2)).tolist()
+        found: list[float] = (drop * self.weights).sum(-1).tolist()
         return found

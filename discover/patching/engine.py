@@ -16,31 +16,28 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from discover.ablation import ablated_outputs
-from discover.errors import ModelError, RunError
+from discover.errors import RunError
 from discover.graph import Receiver, Sender
 from discover.model import Model
 from discover.patching.attention import read_attention
 from discover.patching.damage import Damage, make_damage
+from discover.patching.nodecheck import check_nodes
 from discover.patching.reference import head_output_biases, run_senders
+from discover.patching.rows import Rows, changing, needed
 from discover.prompts import PromptPairs
 
-Changes = dict[Sender, Float[Tensor, "k batch some d_model"]]
-
-NODE_TOLERANCE = {"float32": 2e-4, "float64": 1e-9}
-"""Largest difference between a node's output here and in the model, relative to the largest
-output of its layer."""
-
+Changes = dict[Sender, Float[Tensor, "k row d_model"]]
 
 @dataclass
 class _Node:
     """A live sender whose inputs are being or have been decided.
 
-    `everywhere`: all its positions are read, else the answer positions alone. `output`: its
-    committed value, Float[1, batch, some, d_model]; `pattern`: a head's committed attention.
+    `everywhere`: it is read at all rows, else at the answers alone. `output`: its committed value,
+    Float[1, row, d_model]; `pattern`: a head's committed attention.
     """
 
     sender: Sender
@@ -50,22 +47,39 @@ class _Node:
 
 
 class EngineState:
-    """The committed network on one set of prompts, and damages of variants of it."""
+    """The committed network on one set of prompts, and damages of variants of it.
+
+    Activations are kept in rows (`Rows`): `rows[True]` are the positions that a search can change
+    and the answers depend on, `rows[False]` the answers. All others have their clean value always.
+    """
 
     def __init__(self, model: Model, prompts: PromptPairs, metric: str, ablation: str) -> None:
         model.check_prompts(prompts)
         self.model, self.graph = model, model.graph
         padded = prompts.padded()
-        self.answers = _answer_positions(padded.answers).to(model.device)
-        tokens, corrupted = (
-            torch.as_tensor(t, device=model.device) for t in (padded.clean, padded.corrupted)
+        clean_tokens, corrupted_tokens, answers, real = (
+            torch.as_tensor(array, device=model.device)
+            for array in (padded.clean, padded.corrupted, padded.answers, padded.attention)
         )
-        self.clean, _ = run_senders(model, tokens, padded)
-        self.ablated = ablated_outputs(ablation, run_senders(model, corrupted, padded)[0])
-        self.layers = read_attention(model, tokens, padded)
-        self.index = self.graph.sender_index
+        clean = run_senders(model, clean_tokens, padded)[0]
+        self.layers = read_attention(model, clean_tokens, padded)
         self._biases = head_output_biases(model)
-        self._check_nodes(torch.as_tensor(padded.attention, device=model.device))
+        self._bases = check_nodes(model, self.layers, self._biases, clean, real)
+        masks = [layer.blocked for layer in self.layers]
+        differ = clean_tokens != corrupted_tokens if ablation == "resample" else real
+        everywhere = (changing(differ, masks) & needed(answers, masks) & real) | answers
+        self.rows = {True: Rows.of(everywhere), False: Rows.of(answers)}
+        self._answers = self.rows[False].within(self.rows[True])
+        self._where = {
+            wide: [layer.at(rows) for layer in self.layers] for wide, rows in self.rows.items()
+        }
+        flat = self.rows[True].flat
+        clean = clean.flatten(1, 2)[:, flat]
+        ablated = run_senders(model, corrupted_tokens, padded)[0].flatten(1, 2)[:, flat]
+        ablated = ablated_outputs(ablation, ablated)
+        self.ablated = {True: ablated, False: ablated[:, self._answers]}
+        self.delta = {wide: self._narrow(clean, wide) - self.ablated[wide] for wide in self.rows}
+        self.index = self.graph.sender_index
         self._nodes: dict[Sender, _Node] = {}
         self._live: set[Sender] = set()
         self._read_everywhere: set[Sender] = set()
@@ -73,9 +87,8 @@ class EngineState:
         self._inputs: dict[Receiver, Tensor] = {}
         self._projected: dict[Receiver, Tensor] = {}
         self._baselines: dict[tuple[int, bool], Tensor] = {}
-        logits = Receiver("logits")
-        self._final = self._clean_input(logits, np.ones(len(self.graph.senders), dtype=bool))
-        self.metric: Damage = make_damage(metric, model, prompts, self._final[0])
+        self._final = self._unpruned_input(Receiver("logits"))
+        self.metric: Damage = make_damage(metric, model, prompts, self.rows[False], self._final[0])
         self.node_computations = 0
 
     # The search's two questions.
@@ -108,7 +121,6 @@ class EngineState:
             held.clear()
         self._inputs.clear()
         self._projected.clear()
-        self._baselines.clear()
         for receiver, kept in commits:
             self._register(receiver, kept)
         for sender in sorted(self._live, key=self.index.__getitem__):
@@ -132,10 +144,9 @@ class EngineState:
         if self._everywhere(receiver):
             self._read_everywhere.update(self._kept_in[receiver])
 
-    def rows(self, receiver: Receiver) -> int:
-        """How many positions of all prompts one variant of a receiver's input has."""
-        batch, positions = self.clean.shape[1:3]
-        return int(batch * (positions if self._everywhere(receiver) else self.answers.shape[1]))
+    def row_count(self, receiver: Receiver) -> int:
+        """How many rows one variant of a receiver's input has."""
+        return len(self.rows[self._everywhere(receiver)])
 
     # Positions and inputs.
 
@@ -145,14 +156,12 @@ class EngineState:
             return True
         return any(node in self._read_everywhere for node in self.graph.nodes_of(receiver))
 
-    def _narrow(self, x: Float[Tensor, "k batch pos d"], everywhere: bool) -> Tensor:
-        if everywhere:
-            return x
-        batch = torch.arange(x.shape[1], device=x.device)[:, None]
-        return x[:, batch, self.answers]
+    def _narrow(self, x: Float[Tensor, "k row d"], everywhere: bool) -> Tensor:
+        """All rows, or of them the answers."""
+        return x if everywhere else x[:, self._answers]
 
     def _fit(self, x: Tensor, has: bool, wants: bool) -> Tensor:
-        """Bring a sender's value from the positions it has to those that a receiver wants."""
+        """Bring a sender's value from the rows it has to those that a receiver wants."""
         if wants and not has:
             raise RunError("a receiver reads positions that its sender was not computed at")
         return self._narrow(x, wants) if has else x
@@ -163,50 +172,48 @@ class EngineState:
         own = receiver.kind == "mlp" and not self.graph.parallel
         return self._biases[receiver.layer + int(own)]
 
+    def _baseline(self, receiver: Receiver, wants: bool) -> Float[Tensor, "1 row d_model"]:
+        """A receiver's input with all its edges ablated."""
+        n = self.graph.n_senders_of(receiver)
+        if (n, wants) not in self._baselines:
+            self._baselines[n, wants] = self.ablated[wants][:n].sum(0, keepdim=True)
+        return self._baselines[n, wants] + self._bias(receiver)
+
     def _clean_input(self, receiver: Receiver, kept: np.ndarray) -> Tensor:
         """A receiver's input from its mask alone, while all its senders are clean."""
-        n = len(kept)
-        # `kept` runs latest first, `clean` in the order of computation.
-        mask = torch.as_tensor(kept[::-1].copy(), device=self.clean.device).to(self.clean.dtype)
         wants = self._everywhere(receiver)
-        clean = self._narrow(self.clean[:n], wants)
-        ablated = self._narrow(self.ablated[:n], wants)
-        total = mask @ clean.reshape(n, -1) + (1 - mask) @ ablated.reshape(n, -1)
-        return total.reshape(1, *clean.shape[1:]) + self._bias(receiver)
+        delta = self.delta[wants][: len(kept)]
+        # `kept` runs latest first, `delta` in the order of computation.
+        mask = torch.as_tensor(kept[::-1].copy(), device=delta.device).to(delta.dtype)
+        total = (mask @ delta.flatten(1)).view(1, *delta.shape[1:])
+        return total + self._baseline(receiver, wants)
 
     def _variant_inputs(self, receiver: Receiver, variants: np.ndarray) -> Tensor:
         """Each variant's input: the first from its mask, the others by what they change."""
         first = self._clean_input(receiver, variants[0])
         if len(variants) == 1:
             return first
-        wants = self._everywhere(receiver)
+        delta = self.delta[self._everywhere(receiver)]
         n = variants.shape[1]
         steps = first.new_zeros(len(variants), *first.shape[1:])
         steps[0] = first[0]
         for k in range(1, len(variants)):
             for place in np.flatnonzero(variants[k] != variants[k - 1]):
-                sender = n - 1 - int(place)
-                change = self.ablated[sender : sender + 1] - self.clean[sender : sender + 1]
-                change = self._narrow(change, wants)[0]
-                steps[k] += -change if variants[k, place] else change
+                change = delta[n - 1 - int(place)]
+                steps[k].add_(change, alpha=1 if variants[k, place] else -1)
         return steps.cumsum(0)
 
     def _rebuilt_input(self, receiver: Receiver) -> Tensor:
         """A committed receiver's input: all ablated, plus what its kept senders add to that."""
         wants = self._everywhere(receiver)
-        key = (self.graph.n_senders_of(receiver), wants)
-        if key not in self._baselines:
-            total = self.ablated[: key[0]].sum(0)[None]
-            self._baselines[key] = self._narrow(total, wants)
-        x = self._baselines[key] + self._bias(receiver)
+        x = self._baseline(receiver, wants)
         for sender in self._kept_in[receiver]:
             at = self.index[sender]
             node = self._nodes.get(sender)
             if node is None:
-                value = self._narrow(self.clean[at : at + 1], wants)
+                x += self.delta[wants][at]
             else:
-                value = self._fit(node.output, node.everywhere, wants)
-            x = x + (value - self._narrow(self.ablated[at : at + 1], wants))
+                x += self._fit(node.output, node.everywhere, wants) - self.ablated[wants][at]
         return x
 
     def _set_input(self, receiver: Receiver, x: Tensor) -> None:
@@ -216,9 +223,18 @@ class EngineState:
 
     # Nodes.
 
-    def _project(self, receiver: Receiver, x: Tensor) -> Tensor:
-        at = None if self._everywhere(receiver) else self.answers
-        return self.layers[receiver.layer].project(receiver.kind, receiver.index, x, at)
+    def _project(self, receiver: Receiver, x: Tensor) -> Float[Tensor, "k batch some d_head"]:
+        """A head's q at its rows, or its k or v at all positions."""
+        wide = self._everywhere(receiver)
+        layer, rows = self.layers[receiver.layer], self.rows[wide]
+        where = self._where[wide][receiver.layer]
+        out = layer.project(receiver.kind, receiver.index, x, where)
+        if receiver.kind == "q":
+            return rows.unpack(out)
+        full = self._bases[receiver.layer, receiver.kind][receiver.index]
+        full = full.expand(len(out), *full.shape).clone()
+        full.flatten(1, 2)[:, rows.flat] = out
+        return full
 
     def _open(self, receiver: Receiver) -> None:
         """Begin to decide the inputs of a receiver's live nodes: all edges into them kept."""
@@ -250,10 +266,10 @@ class EngineState:
         receivers = self.graph.receivers_of(sender)
         q, k, v = (fresh.get(r, self._projected[r]) for r in receivers)
         if node.pattern is None or receivers[0] in fresh or receivers[1] in fresh or not fresh:
-            pattern = layer.pattern(q, k, None if node.everywhere else self.answers)
+            pattern = layer.pattern(q, k, self._where[node.everywhere][sender.layer])
         else:
             pattern = node.pattern
-        output = (pattern @ v) @ layer.W_O[sender.head]
+        output = self.rows[node.everywhere].pack(pattern @ v) @ layer.W_O[sender.head]
         self.node_computations += len(output)
         return output, pattern
 
@@ -298,7 +314,11 @@ class EngineState:
             if sender in changes:
                 node = self._nodes[sender]
                 part = self._fit(changes[sender], node.everywhere, wants)
-                total = part if total is None else total + part
+                if total is None:
+                    total, own = part, False
+                else:
+                    # In place once the sum is a tensor of its own.
+                    total, own = (total.add_(part) if own else total + part), True
         return total
 
     def _refresh(self, changed: set[Sender]) -> None:
@@ -319,43 +339,3 @@ class EngineState:
                 stale.add(node.sender)
         if stale.intersection(self._kept_in[Receiver("logits")]):
             self._final = self._rebuilt_input(Receiver("logits"))
-
-    def _check_nodes(self, real: Bool[Tensor, "batch pos"]) -> None:
-        """Refuse a model some node of which does not come out here as in the model itself."""
-        limit = NODE_TOLERANCE[self.model.dtype]
-        for layer in range(self.graph.n_layers):
-            senders = [s for s in self.graph.senders if s.layer == layer]
-            own = self.clean[[self.graph.sender_index[s] for s in senders]]
-            scale = float(own[:, real].abs().max())
-            for sender, value in zip(senders, own, strict=True):
-                found = self._from_clean(sender)
-                gap = float((found - value)[real].abs().max()) / max(scale, 1e-30)
-                if not gap <= limit:
-                    raise ModelError(
-                        f"the engine does not reproduce {sender} of {self.model.name} (relative "
-                        f"difference {gap:.1e}, allowed {limit:.0e}); use --engine reference"
-                    )
-
-    @torch.no_grad()
-    def _from_clean(self, sender: Sender) -> Float[Tensor, "batch pos d_model"]:
-        streams = {}
-        for receiver in self.graph.receivers_of(sender):
-            n = self.graph.n_senders_of(receiver)
-            streams[receiver.kind] = (self.clean[:n].sum(0) + self._bias(receiver))[None]
-        if sender.kind == "mlp":
-            return self.model.mlp(sender.layer, streams["mlp"])[0]
-        layer = self.layers[sender.layer]
-        q, k, v = (
-            layer.project(r.kind, r.index, streams[r.kind], None)
-            for r in self.graph.receivers_of(sender)
-        )
-        out: Tensor = (layer.pattern(q, k, None) @ v)[0] @ layer.W_O[sender.head]
-        return out
-
-
-def _answer_positions(answers: Bool[np.ndarray, "batch pos"]) -> Int[Tensor, "batch answer"]:
-    """Positions that are scored; prompts with fewer than the most repeat their last one."""
-    rows = [np.flatnonzero(row) for row in answers]
-    width = max(len(row) for row in rows)
-    padded = [np.concatenate([row, np.repeat(row[-1:], width - len(row))]) for row in rows]
-    return torch.as_tensor(np.stack(padded))

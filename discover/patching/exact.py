@@ -76,7 +76,7 @@ class ExactPatcher:
 
     def block_limit(self, receiver: Receiver) -> int:
         """How many variants of a receiver are worth evaluating at once."""
-        return max(8, ROWS // max(state.rows(receiver) for state in self.states))
+        return max(8, ROWS // max(state.row_count(receiver) for state in self.states))
 
     def _twin(self) -> ExactPatcher:
         """This patcher in float64, brought up to the same commits."""
