@@ -24,6 +24,7 @@ class Anatomy(ABC):
     name: str
     bridge: Any
     d_head: int
+    rotated_layers: frozenset[int]
 
     @property
     @abstractmethod
@@ -59,10 +60,19 @@ class Anatomy(ABC):
     def attention_scale(self, layer: int) -> float:
         """What multiplies attention scores, `1/sqrt(d_head)` unless the model says otherwise."""
         cfg, attn = self.bridge.cfg, self.bridge.blocks[layer].attn.original_component
+        if cfg.architecture == "GPTNeoForCausalLM":
+            return 1.0  # Its initialisation makes up for it.
+        if cfg.architecture == "TransformerLensNative":
+            return 1 / float(attn.scale)
         scale = float(getattr(attn, "scaling", None) or self.d_head**-0.5)
         if getattr(cfg, "scale_attn_by_inverse_layer_idx", False):
             scale = self.d_head**-0.5 / (layer + 1)
         return scale
+
+    def projection_clip(self, layer: int) -> float:
+        """q, k and v are held between plus and minus this if it is positive (OLMo)."""
+        attn = self.bridge.blocks[layer].attn.original_component
+        return float(getattr(getattr(attn, "config", None), "clip_qkv", None) or 0.0)
 
     @property
     def attention_soft_cap(self) -> float:
@@ -74,11 +84,19 @@ class Anatomy(ABC):
         """`cap * tanh(logit / cap)` is applied to logits if this is positive."""
         return float(getattr(self.bridge.cfg, "output_logits_soft_cap", None) or 0.0)
 
+    @property
+    def logit_scale(self) -> float:
+        """What multiplies logits, before any soft cap (Cohere, Granite)."""
+        cfg = self.bridge.cfg
+        scale = float(getattr(cfg, "logit_scale", None) or 1.0)
+        return scale / float(getattr(cfg, "logits_scaling", None) or 1.0)
+
     def head_norms(self, layer: int) -> dict[str, Callable[[Tensor], Tensor]]:
         """Norms over each head's own q and k (Qwen3), by kind; empty where there are none.
 
         Raises:
-            ModelError: the norm runs over all heads at once, so heads cannot be taken apart.
+            ModelError: the norm runs over all heads at once, so heads cannot be taken apart; or it
+                has other weights for each head, or comes behind the rotation.
         """
         attn = self.bridge.blocks[layer].attn
         found = {kind: f"{kind}_norm" for kind in "qk" if f"{kind}_norm" in attn.submodules}
@@ -87,7 +105,20 @@ class Anatomy(ABC):
                 f"{self.name} normalises q and k over all heads of layer {layer} at once; the "
                 "engine cannot take that apart by head"
             )
-        return {kind: self._module(getattr(attn, name)) for kind, name in found.items()}
+        if found and getattr(self.bridge.cfg, "qk_norm_after_rope", False):
+            raise ModelError(
+                f"{self.name} normalises q and k behind their rotation; the engine only knows "
+                "norms in front of it: use --engine reference"
+            )
+        norms = {kind: self._module(getattr(attn, name)) for kind, name in found.items()}
+        for name in found.values():
+            weight = getattr(getattr(attn, name).original_component, "weight", None)
+            if weight is None or weight.shape != (self.d_head,):
+                raise ModelError(
+                    f"{self.name} normalises q and k of layer {layer} with other weights for each "
+                    "head; the engine only knows weights that all share: use --engine reference"
+                )
+        return norms
 
     def _module(self, component: Any) -> Callable[[Tensor], Tensor]:
         """A component's own module as a plain function in the model's precision."""
@@ -101,49 +132,93 @@ class Anatomy(ABC):
 
         return call
 
-    @property
-    def rotary(self) -> str | None:
-        """How q and k are rotated: `halves`, `interleaved`, or None for no rotation.
+    def rotary(self, layer: int) -> str | None:
+        """How a layer rotates q and k; None for not at all.
+
+        `halves`: coordinate i is paired with i + d/2. `pairs`: neighbours are paired, each angle
+        twice in a row. `unfolded`: neighbours are paired, but the angles come as for `halves`.
+        `table`: as `pairs`, with angles from the layer's own table (`interleaved_angles`).
 
         Raises:
             ModelError: the model rotates in a way that is not known here.
         """
-        attn = self.bridge.blocks[0].attn
-        if "blocks.0.attn.hook_cos" in self.bridge.hook_dict:
-            return "halves"
-        if hasattr(attn.original_component, "embed_positions"):
-            return "interleaved"
-        if getattr(self.bridge.cfg, "positional_embedding_type", None) in ("rotary", "alibi"):
-            raise ModelError(f"{self.name} embeds positions in a way that the engine does not know")
+        cfg = self.bridge.cfg
+        if layer in self.rotated_layers:
+            if getattr(cfg, "rotary_interleaved_cos_sin", False):
+                return "pairs"
+            return "unfolded" if getattr(cfg, "rotary_adjacent_pairs", False) else "halves"
+        if self._angle_table(layer) is not None:
+            return "table"
+        shows = f"blocks.{layer}.attn.hook_cos" in self.bridge.hook_dict
+        if cfg.positional_embedding_type == "rotary" and not shows:
+            raise ModelError(
+                f"{self.name} rotates q and k where the engine cannot see it; use "
+                "--engine reference"
+            )
+        return None  # A layer without positions: its angles could be seen, but none are used.
+
+    def _angle_table(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        """Cosines and sines by position, each angle twice in a row, where attention holds them."""
+        attn = self.bridge.blocks[layer].attn.original_component
+        if hasattr(attn, "embed_positions"):  # GPT-J, CodeGen
+            sin, cos = attn.embed_positions.chunk(2, -1)
+            return cos.repeat_interleave(2, -1), sin.repeat_interleave(2, -1)
+        if getattr(attn, "rotary", None) is not None:  # TransformerLens's own models
+            return attn.rotary.cos_cached, attn.rotary.sin_cached
         return None
 
-    def interleaved_angles(self, layer: int, padded: PaddedPrompts) -> tuple[Tensor, Tensor]:
-        """GPT-J's cosines and sines, each angle twice: Float[batch, pos, d_rotary]."""
-        table = self.bridge.blocks[layer].attn.original_component.embed_positions
-        at = torch.as_tensor(padded.position_ids, device=table.device)
-        sin, cos = table[at].to(self.torch_dtype).chunk(2, -1)
-        return cos.repeat_interleave(2, -1), sin.repeat_interleave(2, -1)
+    def interleaved_angles(
+        self, layer: int, padded: PaddedPrompts
+    ) -> tuple[Float[Tensor, "batch pos d_rotary"], Float[Tensor, "batch pos d_rotary"]]:
+        """Cosines and sines of a layer whose rotation is a `table`."""
+        table = self._angle_table(layer)
+        if table is None:
+            raise ModelError(f"{self.name} has no table of angles in layer {layer}")
+        at = torch.as_tensor(padded.position_ids, device=table[0].device)
+        cos, sin = (part[at].to(self.torch_dtype) for part in table)
+        return cos, sin
 
     def mlp(self, layer: int, x: Tensor) -> Tensor:
         """A layer's MLP with its norm, over the last axis of any tensor: what `m{layer}` writes."""
-        module = self._module(self.bridge.blocks[layer].mlp)
+        module = self._mlp_module(layer)
         rows = x.reshape(-1, x.shape[-1])
         if x.device.type != "cpu" or len(rows) <= MLP_ROWS:
             return module(self.normalise(layer, "mlp", x))
-        parts = [module(self.normalise(layer, "mlp", part)) for part in rows.split(MLP_ROWS)]
+        parts = [module(self.normalise(layer, "mlp", part)) for part in torch.split(rows, MLP_ROWS)]
         return torch.cat(parts).view(x.shape)
 
+    def _mlp_module(self, layer: int) -> Callable[[Tensor], Tensor]:
+        block = self.bridge.blocks[layer]
+        if block.mlp.name is not None:
+            return self._module(block.mlp)
+        # OPT's two linear maps stand in the block itself.
+        into, out = (self._module(getattr(block.mlp, name)) for name in ("in", "out"))
+        activation = block.original_component.activation_fn
+        return lambda x: out(activation(into(x)))
+
     def final_norm(self, x: Tensor) -> Tensor:
-        """The norm in front of the unembedding, over the last axis of any tensor."""
+        """The norm in front of the unembedding, over the last axis of any tensor.
+
+        Raises:
+            ModelError: there is something else between the final stream and the unembedding.
+        """
+        if not hasattr(self.bridge, "ln_final"):
+            raise ModelError(
+                f"{self.name} has no norm of the final stream, and the engine does not know what "
+                "it has instead; use --engine reference"
+            )
         return self._module(self.bridge.ln_final)(x)
 
     def unembedding(
         self,
     ) -> tuple[Float[Tensor, "d_vocab d_model"], Float[Tensor, " d_vocab"] | None]:
-        """Weight and bias of the unembedding, as the model itself holds them."""
-        head = self.bridge.unembed.original_component
-        bias = getattr(head, "bias", None)
-        return head.weight.detach(), None if bias is None else bias.detach()
+        """Weight and bias of the unembedding, with the logits' scale if the model has one."""
+        head, scale = self.bridge.unembed.original_component, self.logit_scale
+        weight, bias = head.weight.detach(), getattr(head, "bias", None)
+        bias = None if bias is None else bias.detach()
+        if scale != 1:
+            weight, bias = weight * scale, None if bias is None else bias * scale
+        return weight, bias
 
     def normalise(self, layer: int, before: str, x: Tensor) -> Tensor:
         """The model's own norm in front of `attn` or `mlp`, over the last axis of any tensor."""

@@ -17,6 +17,7 @@ section 3 (EAP-IG, inputs).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from discover.errors import SpecError
 from discover.graph import Edge
 from discover.metrics import Metric, make_metric, per_prompt
 from discover.model import Hook, Model, NamedHook, logits_at
-from discover.patching.reference import run_senders
+from discover.patching.reference import empty_outputs, sender_hooks
 from discover.prompts import PaddedPrompts, PromptPairs
 
 METHODS = {
@@ -96,7 +97,9 @@ class _Scores:
 
     def __init__(self, model: Model) -> None:
         self.graph = model.graph
-        self.n_senders = {(r.layer, r.kind): model.graph.n_senders_of(r) for r in self.graph.receivers}
+        self.n_senders: dict[tuple[int, str], int] = {
+            (r.layer, r.kind): model.graph.n_senders_of(r) for r in self.graph.receivers
+        }
         self.totals: dict[tuple[int, str], Tensor] = {}
 
     def add(
@@ -129,21 +132,49 @@ def _add_chunk(
     points: Sequence[float],
     weight: float,
 ) -> None:
+    """Add the scores of some prompts: a corrupted forward, then forward and backward a point.
+
+    The last of `points` is 1, the clean prompts themselves; its forward is the clean run too.
+    """
     padded = prompts.padded()
-    clean_tokens = torch.as_tensor(padded.clean, device=model.device)
     corrupted_tokens = torch.as_tensor(padded.corrupted, device=model.device)
-    corrupted = run_senders(model, corrupted_tokens, padded)[0]
-    clean, logits = run_senders(model, clean_tokens, padded)
-    full = logits_at(logits, padded.answers)
-    ablated = ablated_outputs(ablation, corrupted)
-    changes = ablated - clean
-    measure = make_metric(metric, prompts, model.d_vocab)
-    for point in points:
-        start = clean[0] if point == 1 else ablated[0] + point * (clean[0] - ablated[0])
-        run = _Traced(model, clean_tokens, padded, start)
-        found = run.gradients(measure, full, prompts, weight / len(points))
-        for place, gradient in found.items():
+    outputs = empty_outputs(model, corrupted_tokens)
+    model.forward(corrupted_tokens, padded, [*sender_hooks(model, outputs), _only_answers(padded)])
+    # Resampled values become the changes in place: a second tensor of this size never is.
+    changes = ablated_outputs(ablation, outputs)
+    changes = changes if changes is outputs else outputs.copy_(changes)
+    ends = [changes[0].clone()]
+    metric_of = make_metric(metric, prompts, model.d_vocab)
+    full: Tensor | None = None
+    for point in reversed(points):
+        start = None if full is None else torch.lerp(ends[0], ends[1], point)
+        run = _Traced(model, padded, start, changes if full is None else None)
+        if full is None:
+            full = run.logits.detach()[:, 0]
+            ends.append(ends[0] - changes[0])
+        found = run.gradients(metric_of, full, prompts, weight / len(points))
+        while found:
+            place, gradient = found.popitem()
             total.add(place, run.at_inputs(place, gradient), changes)
+
+
+def _only_answers(padded: PaddedPrompts) -> NamedHook:
+    """Unembed the answer positions alone: logits Float[answer, 1, d_vocab]."""
+
+    def hook(final: Tensor) -> Tensor:
+        return logits_at(final, padded.answers)[:, None]
+
+    return "unembed.hook_in", hook
+
+
+class _Less:
+    """Takes what is assigned to a part of a tensor off that part instead."""
+
+    def __init__(self, rest: Tensor) -> None:
+        self.rest = rest
+
+    def __setitem__(self, at: int | slice, value: Tensor) -> None:
+        self.rest[at] -= value
 
 
 class _Traced:
@@ -153,14 +184,26 @@ class _Traced:
     `streams`: what enters each block, and what its attention adds to that.
     """
 
-    def __init__(self, model: Model, tokens: Tensor, padded: PaddedPrompts, start: Tensor) -> None:
-        self.model, self.padded = model, padded
+    def __init__(
+        self, model: Model, padded: PaddedPrompts, start: Tensor | None, less: Tensor | None
+    ) -> None:
+        """Run from the embeddings `start` (None: the clean ones).
+
+        Each sender's output is taken off its place in `less`, if that is given.
+        """
+        self.model = model
         self.seen: dict[tuple[int, str], Tensor] = {}
         self.streams: dict[tuple[int, str], Tensor] = {}
+        tokens = torch.as_tensor(padded.clean, device=model.device)
+
+        def begin(embed: Tensor) -> Tensor:
+            return (embed if start is None else start).detach().requires_grad_(True)
+
+        hooks: list[NamedHook] = [("blocks.0.hook_in", begin)]
+        if less is not None:
+            catching = sender_hooks(model, cast(Tensor, _Less(less)))
+            hooks += [(name, _detached(hook)) for name, hook in catching]
         graph = model.graph
-        hooks: list[NamedHook] = [
-            ("blocks.0.hook_in", lambda _embed: start.detach().requires_grad_(True))
-        ]
         for layer in range(graph.n_layers):
             hooks.append((f"blocks.{layer}.hook_in", self._keep(layer, "in")))
             hooks += [
@@ -170,6 +213,7 @@ class _Traced:
                 hooks.append((f"blocks.{layer}.attn.hook_out", self._keep(layer, "attn")))
                 hooks.append((f"blocks.{layer}.mlp.hook_in", self._see(layer, "mlp")))
         hooks.append((f"blocks.{graph.n_layers - 1}.hook_out", self._see(-1, "logits")))
+        hooks.append(_only_answers(padded))
         self.logits = model.forward(tokens, padded, hooks, gradients=True)
 
     def _see(self, layer: int, kind: str) -> Hook:
@@ -191,10 +235,12 @@ class _Traced:
     ) -> dict[tuple[int, str], Tensor]:
         """Gradient of the weighted mean damage at everything seen."""
         with torch.enable_grad():
-            values = metric.per_answer(full, logits_at(self.logits, self.padded.answers))
+            values = metric.per_answer(full, self.logits[:, 0])
             damage = per_prompt(values, prompts).mean() * weight
         found = torch.autograd.grad(damage, list(self.seen.values()))
-        return dict(zip(self.seen, found, strict=True))
+        places = list(self.seen)
+        self.seen.clear()
+        return dict(zip(places, found, strict=True))
 
     def at_inputs(
         self, place: tuple[int, str], gradient: Tensor
@@ -219,3 +265,12 @@ class _Traced:
             y = self.model.normalise(layer, before, x)
         (found,) = torch.autograd.grad(y, x, behind)
         return found
+
+
+def _detached(hook: Hook) -> Hook:
+    """The hook on values that no gradient goes through; it must not replace them."""
+
+    def call(value: Tensor) -> None:
+        hook(value.detach())
+
+    return call

@@ -66,6 +66,13 @@ class Costs:
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     check: dict[str, float] | None = None
 
+    def __post_init__(self) -> None:
+        # A patcher may have served other searches of the same session.
+        self._nodes_before = self._nodes()
+
+    def _nodes(self) -> int:
+        return int(getattr(self.counting.patcher, "node_computations", 0))
+
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time a phase, also if it ends in an exception."""
@@ -83,7 +90,7 @@ class Costs:
             "wasted": self.speculation.wasted,
             "blocks": self.speculation.blocks,
             "near_tau": self.counting.near_tau,
-            "node_computations": getattr(self.counting.patcher, "node_computations", 0),
+            "node_computations": self._nodes() - self._nodes_before,
             "plain_node_computations": self.speculation.accepted * n_nodes,
             "sessions": 1,
         }

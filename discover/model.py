@@ -9,15 +9,19 @@ import contextlib
 import copy
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.generalized_components import BlockBridge, ParallelBlockBridge
+from transformer_lens.model_bridge.generalized_components import (
+    BlockBridge,
+    MoEBridge,
+    ParallelBlockBridge,
+)
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
 from discover.anatomy import Anatomy
@@ -31,6 +35,16 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 Hook = Callable[[Tensor], Tensor | None]
 """Sees an activation; returns its replacement, or None to leave it."""
+
+PROBE = 8
+"""How many tokens a model is tried on when it is loaded."""
+
+AGREEMENT = {"float32": 1e-3, "float64": 1e-9}
+"""Largest difference, relative to the largest value, between what should be the same numbers when
+a model is tried; `selfcheck` is stricter, on the run's own prompts."""
+
+_CANNOT = (ValueError, LookupError, AttributeError, TypeError, RuntimeError)
+"""What models and bridges raise when they are built or run as they cannot be."""
 
 NamedHook = tuple[str, Hook]
 """A hook and the name of its hook point; at one point hooks run in the order given."""
@@ -76,33 +90,74 @@ class Model(Anatomy):
             self.d_vocab = int(cfg.d_vocab)
         self.d_vocab_in = int(cfg.d_vocab)
         self.max_positions = int(cfg.n_ctx)
+        self.rotated_layers = self._check_blocks()
         self.splits_qkv = self._enable_split()
-        self._check_pre_norm()
 
-    def _check_pre_norm(self) -> None:
-        """Refuse blocks whose attention does not read the (normalised) residual stream itself."""
-        if "ln1" not in self.bridge.blocks[0].submodules:
-            return
+    def _probe(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """What passes these hook points on a few tokens; points that nothing passes are left out.
+
+        Raises:
+            ModelError: the model does not run.
+        """
         seen: dict[str, Tensor] = {}
-        names = ("blocks.0.hook_in", "blocks.0.ln1.hook_in")
-        hooks = [(name, functools.partial(seen.__setitem__, name)) for name in names]
-        tokens = torch.arange(min(4, self.d_vocab_in, self.max_positions))[None]
-        self.forward(tokens, None, hooks)
-        if not torch.equal(*(seen[name] for name in names)):
+        hooks: list[NamedHook] = [
+            (name, functools.partial(seen.__setitem__, name))
+            for name in names
+            if name in self.bridge.hook_dict
+        ]
+        try:
+            self._run(probe_tokens(self.bridge.cfg), None, hooks)
+        except _CANNOT as error:
             raise ModelError(
-                f"{self.name} is not supported: it has post-norm blocks, whose attention reads the "
-                "residual stream before it is normalised"
-            )
+                f"{self.name} is not supported: it does not run in {self.dtype} "
+                f"({_first_line(error)})"
+            ) from error
+        return seen
+
+    def _check_blocks(self) -> frozenset[int]:
+        """Refuse blocks that read or write the residual stream otherwise than the graph says.
+
+        Returns the layers whose attention shows the angles by which it rotates q and k.
+        """
+        parts = ["attn.o", "mlp"] if self.graph.mlp else ["attn.o"]
+        layers = range(self.graph.n_layers)
+        points = ["hook_in", "hook_out", "ln1.hook_in", *(f"{part}.hook_out" for part in parts)]
+        points.append("attn.hook_cos")
+        seen = self._probe(f"blocks.{layer}.{point}" for layer in layers for point in points)
+        for layer in layers:
+            start = seen[f"blocks.{layer}.hook_in"]
+            if not torch.equal(seen.get(f"blocks.{layer}.ln1.hook_in", start), start):
+                raise ModelError(
+                    f"{self.name} is not supported: it has post-norm blocks, whose attention reads "
+                    f"the residual stream of layer {layer} before it is normalised"
+                )
+            written = sum(seen[f"blocks.{layer}.{part}.hook_out"] for part in parts)
+            gap = _gap(start + written, seen[f"blocks.{layer}.hook_out"])
+            if not gap <= AGREEMENT[self.dtype]:
+                raise ModelError(
+                    f"{self.name} is not supported: what layer {layer} adds to the residual stream "
+                    "is not just what its heads and its MLP put out"
+                )
+        return frozenset(at for at in layers if f"blocks.{at}.attn.hook_cos" in seen)
 
     def _enable_split(self) -> bool:
         try:
-            with quiet():
-                self.bridge.set_use_split_qkv_input(True)
+            self._set_split(True)
         except NotImplementedError:
             return False
-        if self.graph.mlp:
-            self.bridge.set_use_hook_mlp_in(True)
-        return True
+        kinds = [f"attn.hook_{kind}_input" for kind in "qkv"] + ["hook_mlp_in"] * self.graph.mlp
+        points = [f"blocks.{at}.{kind}" for at in range(self.graph.n_layers) for kind in kinds]
+        if set(points) <= self._probe(points).keys():
+            return True
+        # Blocks with one norm for attention and MLP (Phi, Falcon, Cohere) do not pass them all.
+        self._set_split(False)
+        return False
+
+    def _set_split(self, on: bool) -> None:
+        with quiet():
+            self.bridge.set_use_split_qkv_input(on)
+            if self.graph.mlp:
+                self.bridge.set_use_hook_mlp_in(on)
 
     @property
     def n_parameters(self) -> int:
@@ -159,17 +214,28 @@ class Model(Anatomy):
         Raises:
             ModelError: a hook did not fire (so that nothing is ever silently not done).
         """
-        silent = {name for name, _ in hooks}
-        points = [(name, _adapt(name, hook, silent)) for name, hook in hooks]
-        mode = torch.set_grad_enabled(gradients)
-        with mode, self._precision(), self._hooked(points):
-            logits: Tensor = self.bridge(tokens.to(self.device), **self._padding(padded))
+        logits, silent = self._run(tokens, padded, hooks, gradients)
         if silent:
             raise ModelError(
                 f"hook point(s) {', '.join(sorted(silent))} of {self.name} did not fire; this "
                 "architecture does not pass through them"
             )
         return logits
+
+    def _run(
+        self,
+        tokens: Tensor,
+        padded: PaddedPrompts | None,
+        hooks: Sequence[NamedHook],
+        gradients: bool = False,
+    ) -> tuple[Tensor, set[str]]:
+        """Logits, and the names of hooks that did not fire."""
+        silent = {name for name, _ in hooks}
+        points = [(name, _adapt(name, hook, silent)) for name, hook in hooks]
+        mode = torch.set_grad_enabled(gradients)
+        with mode, self._precision(), self._hooked(points):
+            logits: Tensor = self.bridge(tokens.to(self.device), **self._padding(padded))
+        return logits, silent
 
     @contextlib.contextmanager
     def _hooked(self, points: list[tuple[str, Callable[..., Tensor | None]]]) -> Iterator[None]:
@@ -189,7 +255,11 @@ class Model(Anatomy):
         return {"attention_mask": mask, "position_ids": positions}
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        return StayDouble() if self.dtype == "float64" else contextlib.nullcontext()
+        return _precision_of(self.torch_dtype)
+
+
+def _precision_of(dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
+    return StayDouble() if dtype is torch.float64 else contextlib.nullcontext()
 
 
 class StayDouble(TorchFunctionMode):
@@ -215,6 +285,9 @@ class StayDouble(TorchFunctionMode):
                 args = tuple(torch.float64 if a is torch.float32 else a for a in args)
             if kwargs.get("dtype") is torch.float32:
                 kwargs["dtype"] = torch.float64
+        elif func is torch.full and len(args) > 1 and args[1] == torch.finfo(torch.float64).min:
+            # As masks use it; the default dtype has no such number.
+            kwargs.setdefault("dtype", torch.float64)
         return func(*args, **kwargs)
 
 
@@ -265,38 +338,107 @@ def wrap_module(
             fresh = kind(copy.deepcopy(config)).to(precision)
             fresh.load_state_dict(state)
             fresh.eval()
+            own = _own_logits(fresh, precision)
             try:
-                return build_bridge_from_module(
+                bridge = build_bridge_from_module(
                     fresh, architecture, hf_config=fresh.config, model_name=name
                 )
-            except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
-                reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            except _CANNOT as error:
                 raise ModelError(
-                    f"the architecture {architecture} of {name} is not supported: {reason}"
+                    f"the architecture {architecture} of {name} is not supported: "
+                    f"{_first_line(error)}"
                 ) from error
+        _check_logits(name, bridge, own)
+        return bridge
 
     return Model(name, build, hash_weights(state), tokenizer, dtype=dtype, device=device)
+
+
+def native_model(
+    name: str,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    tokenizer: Tokenizer | None = None,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> Model:
+    """A model of TransformerLens's own kind: attention-only, bidirectional, without norms, ...
+
+    `config` is what its `boot_native` takes, `weights` the bridge's `state_dict` (float32 or
+    better).
+
+    Raises:
+        ModelError: config and weights do not make a model.
+    """
+    # Only a seeded start leaves the global random state alone; every weight is loaded anyway.
+    settings = {**config, "init_weights": True, "seed": 0}
+    weights = dict(weights)
+
+    def build(precision: torch.dtype) -> TransformerBridge:
+        try:
+            with quiet():
+                bridge = TransformerBridge.boot_native(dict(settings), dtype=precision)
+            bridge.load_state_dict({key: value.to(precision) for key, value in weights.items()})
+        except _CANNOT as error:
+            raise ModelError(f"{name} cannot be built: {_first_line(error)}") from error
+        return bridge
+
+    return Model(name, build, hash_weights(weights), tokenizer, dtype=dtype, device=device)
 
 
 def _load_tracr(name: str, dtype: str, device: str) -> Model:
     from discover.tracr import read_tracr
 
     compiled = read_tracr(name)
-
-    def build(precision: torch.dtype) -> TransformerBridge:
-        with quiet():
-            bridge = TransformerBridge.boot_native(compiled.bridge_config(), dtype=precision)
-        bridge.load_state_dict(compiled.state_dict(precision))
-        return bridge
-
-    return Model(
+    return native_model(
         name,
-        build,
-        hash_weights(compiled.weights),
+        compiled.bridge_config(),
+        compiled.weights,
         compiled.tokenizer,
         dtype=dtype,
         device=device,
     )
+
+
+def probe_tokens(cfg: Any) -> Int[Tensor, "1 pos"]:
+    """The tokens that a model is tried on when it is loaded."""
+    vocabulary = int(getattr(cfg, "d_vocab", None) or cfg.vocab_size)
+    longest = getattr(cfg, "n_ctx", None) or getattr(cfg, "max_position_embeddings", None)
+    return torch.arange(min(PROBE, vocabulary, int(longest or PROBE)))[None]
+
+
+@torch.no_grad()
+def _own_logits(module: Any, precision: torch.dtype) -> Tensor | None:
+    """A Hugging Face model's logits of the probe; None if it does not run like this."""
+    try:
+        with _precision_of(precision):
+            logits: Tensor = module(probe_tokens(module.config)).logits
+    except _CANNOT:
+        return None  # `Model` says what is wrong with it.
+    return logits
+
+
+@torch.no_grad()
+def _check_logits(name: str, bridge: TransformerBridge, own: Tensor | None) -> None:
+    """Refuse a bridge that does not compute what the module in it computed before."""
+    if own is None:
+        return
+    with _precision_of(own.dtype):
+        gap = _gap(bridge(probe_tokens(bridge.original_model.config)), own)
+    if not gap <= AGREEMENT[str(own.dtype).removeprefix("torch.")]:
+        raise ModelError(
+            f"{name} is not supported: behind TransformerLens's bridge it does not give its own "
+            f"logits (relative difference {gap:.1e}); some setting of its config is ignored there"
+        )
+
+
+def _gap(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).abs().max()) / max(float(expected.abs().max()), 1e-30)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
 def hash_weights(state: Mapping[str, Tensor]) -> str:
@@ -311,6 +453,9 @@ def hash_weights(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+_ALIBI = "{name} is not supported: it adds a position bias to attention scores (ALiBi)"
+
+
 def _check_config(name: str, config: Any) -> None:
     """Refuse what can be told from the config alone."""
     if getattr(config, "is_encoder_decoder", False):
@@ -319,6 +464,14 @@ def _check_config(name: str, config: Any) -> None:
         )
     if getattr(config, "do_layer_norm_before", True) is False:
         raise ModelError(f"{name} has post-norm blocks: what a head writes is normalised again")
+    if getattr(config, "alibi", False) is True:
+        raise ModelError(_ALIBI.format(name=name))
+    multiplier = float(getattr(config, "residual_multiplier", None) or 1.0)
+    if multiplier != 1:
+        raise ModelError(
+            f"{name} is not supported: it scales what heads and MLPs write by its "
+            f"residual_multiplier {multiplier:g}, so that head outputs do not simply add"
+        )
 
 
 def _graph_of(name: str, bridge: TransformerBridge) -> ComputationalGraph:
@@ -327,12 +480,14 @@ def _graph_of(name: str, bridge: TransformerBridge) -> ComputationalGraph:
         raise ModelError(f"{name} has no stack of blocks; only decoder-only transformers work")
     parts = [set(block.submodules) for block in bridge.blocks]
     for layer, block in enumerate(bridge.blocks):
-        if obstruction := _obstruction(block, parts[layer]):
+        if obstruction := next(_obstructions(block, parts[layer]), None):
             raise ModelError(f"{name} is not supported: layer {layer} {obstruction}")
     with_mlp = {"mlp" in part for part in parts}
     if len(with_mlp) != 1:
         raise ModelError(f"{name} is not supported: only some of its layers have an MLP")
     cfg = bridge.cfg
+    if cfg.positional_embedding_type == "alibi":
+        raise ModelError(_ALIBI.format(name=name))
     parallel = {isinstance(block, ParallelBlockBridge) for block in bridge.blocks}
     if len(parallel) != 1:
         raise ModelError(f"{name} is not supported: only some of its blocks are parallel")
@@ -346,19 +501,19 @@ def _graph_of(name: str, bridge: TransformerBridge) -> ComputationalGraph:
     )
 
 
-def _obstruction(block: Any, parts: set[str]) -> str | None:
+def _obstructions(block: Any, parts: set[str]) -> Iterator[str]:
     if not isinstance(block, BlockBridge):
-        return f"is a {type(block).__name__}, not attention and MLP on one residual stream"
+        yield f"is a {type(block).__name__}, not attention and MLP on one residual stream"
     if "attn" not in parts:
-        return "has no attention"
+        yield "has no attention"
     if post := {"ln1_post", "ln2_post"} & parts:
-        return f"has post-norm blocks ({', '.join(sorted(post))}): head outputs do not simply add"
+        yield f"has post-norm blocks ({', '.join(sorted(post))}): head outputs do not simply add"
     if extra := parts - {"ln1", "ln2", "attn", "mlp"}:
-        return f"has parts that the graph has no node for: {', '.join(sorted(extra))}"
-    missing = {"q", "k", "v", "o"} - set(block.attn.submodules)
-    if missing:
-        return f"does not show its {', '.join(sorted(missing))} projections"
-    return None
+        yield f"has parts that the graph has no node for: {', '.join(sorted(extra))}"
+    if "mlp" in parts and isinstance(block.mlp, MoEBridge):
+        yield "is a mixture of experts, which the graph has no node for"
+    if missing := {"q", "k", "v", "o"} - set(block.attn.submodules):
+        yield f"does not show its {', '.join(sorted(missing))} projections"
 
 
 def logits_at(

@@ -13,6 +13,7 @@ from discover.spec import METRICS
 if TYPE_CHECKING:
     from discover.acdc import Decision
     from discover.run import Observer
+    from discover.scoring import EdgeScores
     from discover.store import RunRecord, Store
 
 SUMMARY_KEYS = (
@@ -62,9 +63,11 @@ class Reporter:
         """Draw the bar, from where an earlier session left it."""
         from tqdm import tqdm
 
+        if self.bar is not None:
+            self.bar.close()
         self.run_id = record.id
         self.kept = sum(row["outcome"] == "kept" for row in self.store.decision_rows(record.id))
-        click.echo(f"run {record.id}: {record.edges:,} edges", err=True)
+        click.echo(f"run {record.id}: {record.edges:,} edges, tau {record.spec.tau:g}", err=True)
         self.bar = tqdm(
             total=record.edges, initial=record.decided, unit="edge", dynamic_ncols=True,
             file=sys.stderr, smoothing=0.05,
@@ -127,6 +130,38 @@ def print_result(record: RunRecord, as_json: bool) -> None:
         print_json(summary(record))
     else:
         print_record(record)
+
+
+def print_sweep(records: list[RunRecord], as_json: bool) -> None:
+    """A finished sweep, one threshold a row or all as one JSON object."""
+    if as_json:
+        print_json({"runs": [summary(record) for record in records]})
+        return
+    unit = METRICS[records[0].spec.metric]
+    rows = [
+        (
+            f"{record.spec.tau:g}",
+            record.id[:8],
+            f"{record.kept:,}",
+            f"{record.evaluated:,}",
+            f"{record.damage:.4g}",
+            f"{record.seconds:.1f}",
+        )
+        for record in records
+    ]
+    print_table([("tau", "run", "kept", "evaluated", f"damage ({unit})", "seconds"), *rows])
+
+
+def print_scores(found: EdgeScores, top: int) -> None:
+    """The edges that matter most by attribution."""
+    spec = found.spec
+    click.echo(
+        f"{found.method} on {spec.model}, {spec.prompts} prompts, {spec.metric}, {spec.ablation} "
+        f"ablation: {len(found.graph):,} edges in {found.seconds:.1f} s"
+    )
+    click.echo("estimates of each edge's score alone; the exact search is `discover run`")
+    rows = [(name, f"{value:.4g}") for name, value in found.ranked(top)]
+    print_table([("edge", f"score ({METRICS[spec.metric]})"), *rows])
 
 
 def print_record(record: RunRecord) -> None:

@@ -21,7 +21,8 @@ PACKAGE = Path(discover.__file__).parent
 # `report` prints what `run` does, for `cli`.
 RANKS = """
     errors graph circuit acdc spec prompts tasks catalogue loading tracr anatomy metrics model
-    ablation patching attribution evaluation export store costs run report cli service
+    ablation patching attribution evaluation export store costs session
+    scoring run sweep report cli service
 """.split()
 
 NO_TORCH = (

@@ -7,7 +7,7 @@ import hashlib
 
 import pytest
 
-from discover import run as running
+from discover import session
 from discover.acdc import circuit_of
 from discover.costs import Counting
 from discover.errors import MismatchError, PromptError, RunError, SpecError, TaskError
@@ -189,14 +189,14 @@ def test_resume_refuses_changed_prompts(store, file_run):
 
 def test_resume_refuses_changed_weights(store, file_run, monkeypatch):
     record, _ = file_run
-    original = running.load_model
+    original = session.load_model
 
     def other(*args, **kwargs):
         model = original(*args, **kwargs)
         model.weights_hash = "0" * 64
         return model
 
-    monkeypatch.setattr(running, "load_model", other)
+    monkeypatch.setattr(session, "load_model", other)
     with pytest.raises(MismatchError, match="weights of tracr-xproportion"):
         resume(record.id, store)
     assert store.run(record.id) == record

@@ -22,6 +22,10 @@ from discover.prompts import PaddedPrompts
 
 Norm = Callable[[Tensor], Tensor]
 
+TOLERANCE = {"float32": 2e-4, "float64": 1e-9}
+"""Largest difference between what is redone here and what the model computes, relative to the
+largest value of its kind: logits, or the outputs of one layer."""
+
 
 @dataclass(frozen=True)
 class AttentionLayer:
@@ -30,7 +34,7 @@ class AttentionLayer:
     `W_Q`: Float[n_heads, d_model, d_head]; `W_K`, `W_V` by key/value head; `W_O`: Float[n_heads,
     d_head, d_model]; biases by head or None. `blocked`: Bool[batch, pos, pos], true where a query
     (second axis) may not attend to a key (third axis). `scale` multiplies scores; a positive
-    `soft_cap` squashes them.
+    `soft_cap` squashes them; a positive `clip` bounds what is projected.
     """
 
     weights: dict[str, Tensor]
@@ -42,6 +46,7 @@ class AttentionLayer:
     blocked: Bool[Tensor, "batch pos pos"]
     scale: float
     soft_cap: float
+    clip: float
 
     def project(
         self, kind: str, head: int, x: Float[Tensor, "k row d_model"], where: Where
@@ -51,6 +56,8 @@ class AttentionLayer:
         bias = self.biases[kind]
         if bias is not None:
             out = out + bias[head]
+        if self.clip > 0:
+            out = out.clamp(-self.clip, self.clip)
         if kind in self.head_norms:
             out = self.head_norms[kind](out)
         if where.rotary is not None and kind != "v":
@@ -141,6 +148,7 @@ def read_attention(model: Model, tokens: Tensor, padded: PaddedPrompts) -> list[
                 blocked=blocked[layer],
                 scale=model.attention_scale(layer),
                 soft_cap=model.attention_soft_cap,
+                clip=model.projection_clip(layer),
             )
         )
     return layers
@@ -152,26 +160,54 @@ def _measure(
     """Masks and rotations as the model itself uses them on these prompts."""
     patterns: dict[int, Tensor] = {}
     angles: dict[tuple[int, str], Tensor] = {}
-    hooks: list[NamedHook] = []
+    final: dict[str, Tensor] = {}
+    last = model.graph.n_layers - 1
+    hooks: list[NamedHook] = [(f"blocks.{last}.hook_out", _keep(final, "stream"))]
     for layer in range(model.graph.n_layers):
         hooks.append((f"blocks.{layer}.attn.q.hook_out", torch.zeros_like))
         hooks.append((f"blocks.{layer}.attn.hook_pattern", _keep(patterns, layer)))
-        if model.rotary == "halves":
+        if layer in model.rotated_layers:
             for name in ("cos", "sin"):
                 hooks.append((f"blocks.{layer}.attn.hook_{name}", _keep(angles, (layer, name))))
-    model.forward(tokens, padded, hooks)
-    blocked: list[Tensor] = []
-    rotations: list[Rotary | None] = []
-    for layer in range(model.graph.n_layers):
-        blocked.append(_blocked(model, layer, patterns[layer]))
-        if model.rotary == "halves":
-            cos, sin = angles[layer, "cos"], angles[layer, "sin"]
-            rotations.append(Rotary(cos, sin, interleaved=False))
-        elif model.rotary == "interleaved":
-            rotations.append(Rotary(*model.interleaved_angles(layer, padded), interleaved=True))
-        else:
-            rotations.append(None)
-    return blocked, rotations
+    logits = model.forward(tokens, padded, hooks)
+    real = torch.as_tensor(padded.attention[0])
+    _check_unembedding(model, final["stream"][0, real], logits[0, real])
+    layers = range(model.graph.n_layers)
+    blocked = [_blocked(model, layer, patterns[layer]) for layer in layers]
+    return blocked, [_rotation(model, layer, angles, padded) for layer in layers]
+
+
+def _rotation(
+    model: Model, layer: int, angles: dict[tuple[int, str], Tensor], padded: PaddedPrompts
+) -> Rotary | None:
+    kind = model.rotary(layer)
+    if kind is None:
+        return None
+    if kind == "table":
+        return Rotary(*model.interleaved_angles(layer, padded), interleaved=True)
+    cos, sin = angles[layer, "cos"], angles[layer, "sin"]
+    if kind == "unfolded":
+        half = cos.shape[-1] // 2
+        cos, sin = (table[..., :half].repeat_interleave(2, -1) for table in (cos, sin))
+    return Rotary(cos, sin, interleaved=kind != "halves")
+
+
+def _check_unembedding(
+    model: Model, stream: Float[Tensor, "pos d_model"], logits: Float[Tensor, "pos d_vocab"]
+) -> None:
+    """Are the logits of a final stream what the engine takes them for?"""
+    weight, bias = model.unembedding()
+    found = model.final_norm(stream) @ weight.T
+    found = found if bias is None else found + bias
+    if model.logit_soft_cap > 0:
+        found = model.logit_soft_cap * torch.tanh(found / model.logit_soft_cap)
+    limit = TOLERANCE[model.dtype]
+    gap = float((found - logits).abs().max()) / max(float(logits.abs().max()), 1e-30)
+    if not gap <= limit:
+        raise ModelError(
+            f"the engine does not reproduce the logits of {model.name} from its final stream "
+            f"(relative difference {gap:.1e}, allowed {limit:.0e}); use --engine reference"
+        )
 
 
 def _keep(store: dict, key: object) -> Callable[[Tensor], None]:  # type: ignore[type-arg]

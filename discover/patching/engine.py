@@ -32,6 +32,7 @@ from discover.prompts import PromptPairs
 
 Changes = dict[Sender, Float[Tensor, "k row d_model"]]
 
+
 @dataclass
 class _Node:
     """A live sender whose inputs are being or have been decided.
@@ -114,13 +115,18 @@ class EngineState:
             self._set_input(receiver, self._clean_input(receiver, kept))
             self._refresh({n for n in self.graph.nodes_of(receiver) if n in self._live})
 
-    @torch.no_grad()
-    def restore(self, commits: Iterable[tuple[Receiver, np.ndarray]]) -> None:
-        """Take over all commits of a search from its first, in one pass from the bottom up."""
+    def reset(self) -> None:
+        """Forget all commits: a new search begins."""
         for held in (self._nodes, self._live, self._read_everywhere, self._kept_in):
             held.clear()
         self._inputs.clear()
         self._projected.clear()
+        self._final = self._unpruned_input(Receiver("logits"))
+
+    @torch.no_grad()
+    def restore(self, commits: Iterable[tuple[Receiver, np.ndarray]]) -> None:
+        """Take over all commits of a search from its first, in one pass from the bottom up."""
+        self.reset()
         for receiver, kept in commits:
             self._register(receiver, kept)
         for sender in sorted(self._live, key=self.index.__getitem__):
@@ -135,7 +141,13 @@ class EngineState:
                 else:
                     self._set_input(receiver, self._unpruned_input(receiver))
             self._add_node(sender)
-        self._final = self._rebuilt_input(Receiver("logits"))
+        if Receiver("logits") in self._kept_in:
+            self._final = self._rebuilt_input(Receiver("logits"))
+
+    @property
+    def live(self) -> int:
+        """How many nodes are alive now."""
+        return len(self._live)
 
     def _register(self, receiver: Receiver, kept: np.ndarray) -> None:
         senders = self.graph.senders_of(receiver)

@@ -1,27 +1,29 @@
-"""The exact patcher: the engine behind the search's two questions, prompts in chunks."""
+"""The exact patcher: the engine behind the search's two questions, cut to the memory there is."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 
+from discover.errors import RunError
 from discover.graph import ComputationalGraph, Receiver
 from discover.model import Model
 from discover.patching.engine import EngineState
+from discover.patching.memory import make_plan, row_bytes
 from discover.prompts import PromptPairs
-
-ROWS = 4096
-"""About how many rows of activations fill the machine; larger blocks would only waste more."""
 
 
 class ExactPatcher:
     """Answers the search's two questions with the engine; see `EngineState`.
 
-    Damage is in the metric's unit, against the full model on the clean prompts. Prompts may be
-    split into `chunks` of that many, which are computed one after the other.
+    Damage is in the metric's unit, against the full model on the clean prompts. `memory` bounds, in
+    bytes and beside the weights, what is worked on (None: half of what is free); where that is too
+    little for all prompts at a time they are computed in chunks, one after the other. `chunk` sets
+    their size by hand.
 
     Raises:
         PromptError: prompts do not fit the model or the metric.
-        SpecError: unknown metric or ablation.
+        SpecError: unknown metric or ablation, or too little memory for even one prompt at a time.
         ModelError: the engine cannot take this architecture apart.
     """
 
@@ -32,15 +34,18 @@ class ExactPatcher:
         metric: str,
         ablation: str,
         *,
+        memory: int | None = None,
         chunk: int | None = None,
     ) -> None:
+        model.check_prompts(prompts)
         self.model, self.prompts = model, prompts
         self.metric, self.ablation = metric, ablation
-        size = chunk or len(prompts)
+        self.plan = make_plan(model, prompts, memory)
+        size = chunk or self.plan.chunk
         parts = [prompts[i : i + size] for i in range(0, len(prompts), size)]
         self.states = [EngineState(model, part, metric, ablation) for part in parts]
         self.weights = [len(part) / len(prompts) for part in parts]
-        self._chunk = chunk
+        self.halvings = 0
         self._commits: list[tuple[Receiver, np.ndarray]] = []
         self._double: ExactPatcher | None = None
 
@@ -48,6 +53,19 @@ class ExactPatcher:
     def graph(self) -> ComputationalGraph:
         """The model's computational graph."""
         return self.model.graph
+
+    @property
+    def chunk(self) -> int:
+        """How many prompts are computed at a time."""
+        return max(len(state.rows[False].grid) for state in self.states)
+
+    def reset(self) -> None:
+        """Forget all commits: a new search begins."""
+        for state in self.states:
+            state.reset()
+        self._commits.clear()
+        if self._double is not None:
+            self._double.reset()
 
     def damages(
         self, receiver: Receiver, variants: np.ndarray, *, float64: bool = False
@@ -57,11 +75,29 @@ class ExactPatcher:
         if float64 and self.model.dtype != "float64":
             twin = self._twin()
             return [twin.damages(receiver, row)[0] for row in variants]
-        parts = [state.damages(receiver, variants) for state in self.states]
+        parts = [self._fitting(state, receiver, variants) for state in self.states]
         return [
             float(sum(w * part[k] for w, part in zip(self.weights, parts, strict=True)))
             for k in range(len(variants))
         ]
+
+    def _fitting(self, state: EngineState, receiver: Receiver, variants: np.ndarray) -> list[float]:
+        """The state's damages; a device that runs out of memory gets half as many at once."""
+        step = len(variants)
+        while True:
+            try:
+                blocks = (variants[at : at + step] for at in range(0, len(variants), step))
+                return [damage for block in blocks for damage in state.damages(receiver, block)]
+            except torch.OutOfMemoryError as error:
+                if step == 1:
+                    raise RunError(
+                        f"{self.model.device} ran out of memory at {receiver} with one variant of "
+                        f"{self.chunk} prompts; resume with a smaller --memory"
+                    ) from error
+            # Outside the handler, whose traceback would keep the block's tensors.
+            step = (step + 1) // 2
+            self.halvings += 1
+            torch.cuda.empty_cache()
 
     def commit(self, receiver: Receiver, kept: np.ndarray) -> None:
         """Fix which edges into a receiver are kept (`Bool[sender]`)."""
@@ -76,13 +112,21 @@ class ExactPatcher:
 
     def block_limit(self, receiver: Receiver) -> int:
         """How many variants of a receiver are worth evaluating at once."""
-        return max(8, ROWS // max(state.row_count(receiver) for state in self.states))
+        live = max(state.live for state in self.states)
+        rows = max(state.row_count(receiver) for state in self.states)
+        return max(1, self.plan.block(rows, row_bytes(self.model, live)) >> self.halvings)
 
     def _twin(self) -> ExactPatcher:
         """This patcher in float64, brought up to the same commits."""
         if self._double is None:
+            # One variant at a time: it takes little beside what it holds, and is not refused.
             self._double = ExactPatcher(
-                self.model.double(), self.prompts, self.metric, self.ablation, chunk=self._chunk
+                self.model.double(),
+                self.prompts,
+                self.metric,
+                self.ablation,
+                memory=1 << 62,
+                chunk=self.chunk,
             )
         if len(self._double._commits) != len(self._commits):
             # From the bottom up in one pass: cheaper than one by one, and the same numbers

@@ -9,12 +9,8 @@ from torch import Tensor
 from discover.errors import ModelError
 from discover.graph import Receiver, Sender
 from discover.model import Model
-from discover.patching.attention import AttentionLayer
+from discover.patching.attention import TOLERANCE, AttentionLayer
 from discover.patching.rows import Rows
-
-TOLERANCE = {"float32": 2e-4, "float64": 1e-9}
-"""Largest difference between a node's output here and in the model, relative to the largest
-output of its layer."""
 
 Bases = dict[tuple[int, str], Float[Tensor, "n_kv_heads batch pos d_head"]]
 """Clean keys and values at all positions, by layer and `k` or `v`."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from discover.ablation import ablated_outputs
 from discover.circuit import Circuit
 from discover.errors import RunError
-from discover.graph import ComputationalGraph, Receiver, Sender
+from discover.graph import Receiver, Sender
 from discover.metrics import damage, make_metric
 from discover.model import Hook, Model, NamedHook, logits_at
 from discover.prompts import PaddedPrompts, PromptPairs
@@ -218,43 +218,63 @@ class _Correction:
 class ReferencePatcher:
     """Answers the search's two questions by one plain forward a variant.
 
-    Damage is in the metric's unit, against the full model on the clean prompts.
+    Damage is in the metric's unit, against the full model on the clean prompts. Prompts may be run
+    in chunks of that many, one after the other.
 
     Raises:
         PromptError: prompts do not fit the model or the metric.
         SpecError: unknown metric or ablation.
     """
 
-    def __init__(self, model: Model, prompts: PromptPairs, metric: str, ablation: str) -> None:
-        self.runner = ReferenceRunner(model, prompts, ablation)
+    def __init__(
+        self,
+        model: Model,
+        prompts: PromptPairs,
+        metric: str,
+        ablation: str,
+        *,
+        chunk: int | None = None,
+    ) -> None:
+        self.graph, self.prompts = model.graph, prompts
+        self._ablation, self._chunk = ablation, chunk or len(prompts)
+        self.runners = self._make_runners(model)
         self.metric = make_metric(metric, prompts, model.d_vocab)
-        self._metric_name, self._ablation = metric, ablation
         self._removed = self.runner.nothing_removed()
-        self._double: ReferenceRunner | None = self.runner if model.dtype == "float64" else None
+        self._double = self.runners if model.dtype == "float64" else None
+
+    def _make_runners(self, model: Model) -> list[ReferenceRunner]:
+        starts = range(0, len(self.prompts), self._chunk)
+        parts = [self.prompts[at : at + self._chunk] for at in starts]
+        return [ReferenceRunner(model, part, self._ablation) for part in parts]
 
     @property
-    def graph(self) -> ComputationalGraph:
-        """The model's computational graph."""
-        return self.runner.model.graph
+    def runner(self) -> ReferenceRunner:
+        """The runner of the first chunk: of all prompts, if they are not cut."""
+        return self.runners[0]
+
+    def reset(self) -> None:
+        """Forget all commits: a new search begins."""
+        self._removed = self.runner.nothing_removed()
 
     def damages(
         self, receiver: Receiver, variants: np.ndarray, *, float64: bool = False
     ) -> list[float]:
         """Damage with each variant of the receiver's incoming edges (`Bool[K, sender]`: kept)."""
-        runner = self._float64_runner() if float64 else self.runner
+        runners = self._float64_runners() if float64 else self.runners
         return [
-            self.damage_of(self._with(receiver, kept), runner) for kept in np.atleast_2d(variants)
+            self.damage_of(self._with(receiver, kept), runners) for kept in np.atleast_2d(variants)
         ]
 
     def commit(self, receiver: Receiver, kept: np.ndarray) -> None:
         """Fix which edges into a receiver are kept (`Bool[sender]`)."""
         self._removed = self._with(receiver, kept)
 
-    def damage_of(self, removed: Removed, runner: ReferenceRunner | None = None) -> float:
+    def damage_of(self, removed: Removed, runners: list[ReferenceRunner] | None = None) -> float:
         """Damage with the masked edges removed."""
-        runner = runner or self.runner
-        logits = runner.logits(removed)
-        return damage(self.metric, runner.full_logits, logits, runner.prompts)
+        runners = runners or self.runners
+        full = torch.cat([runner.full_logits for runner in runners])
+        logits = torch.cat([runner.logits(removed) for runner in runners])
+        return damage(self.metric, full, logits, self.prompts)
 
     def circuit_damage(self, circuit: Circuit) -> float:
         """Damage with everything outside the circuit ablated."""
@@ -270,8 +290,7 @@ class ReferencePatcher:
             removed[row, self.graph.sender_index[sender]] = not keep
         return removed
 
-    def _float64_runner(self) -> ReferenceRunner:
+    def _float64_runners(self) -> list[ReferenceRunner]:
         if self._double is None:
-            twin = self.runner.model.double()
-            self._double = ReferenceRunner(twin, self.runner.prompts, self._ablation)
+            self._double = self._make_runners(self.runner.model.double())
         return self._double

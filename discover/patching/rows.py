@@ -50,7 +50,9 @@ class Rows:
 
     def unpack(self, x: Tensor) -> Tensor:
         """Float[k, row, d] to Float[k, batch, width, d]."""
-        return x[:, self.grid] if self.place is not None else x.unflatten(1, self.grid.shape)
+        return (
+            x[:, self.grid] if self.place is not None else x.view(-1, *self.grid.shape, x.shape[-1])
+        )
 
     def pack(self, x: Tensor) -> Tensor:
         """Float[k, batch, width, d] to Float[k, row, d]."""

@@ -40,8 +40,18 @@ class SelfCheck:
         }
 
 
+def check_all(runners: list[ReferenceRunner], ablation: str) -> SelfCheck:
+    """`self_check` on every chunk of prompts: the largest differences found."""
+    found = [self_check(runner, ablation) for runner in runners]
+    return SelfCheck(
+        max(check.residual for check in found),
+        max(check.all_kept for check in found),
+        max(check.all_ablated for check in found),
+    )
+
+
 def self_check(runner: ReferenceRunner, ablation: str) -> SelfCheck:
-    """Compare the model with its graph on the run's own prompts.
+    """Compare the model with its graph on the runner's prompts.
 
     1. At every layer the residual stream is the sum of the senders before it plus the attention
     output biases `b_O`. 2. All edges kept gives the model's own logits, with every receiver's

@@ -107,6 +107,7 @@ class RunStore(Protocol):
         status: str | None = None,
         model: str | None = None,
         task: str | None = None,
+        spec_hash: str | None = None,
     ) -> list[RunRecord]:
         """Runs, newest first."""
         ...

@@ -173,8 +173,9 @@ class Store:
         status: str | None = None,
         model: str | None = None,
         task: str | None = None,
+        spec_hash: str | None = None,
     ) -> list[RunRecord]:
-        """Runs, newest first, optionally those of one status, model or task only.
+        """Runs, newest first, optionally those of one status, model, task or spec only.
 
         Raises:
             StoreError: the status is none, or a stored run is not readable by this program.
@@ -188,6 +189,8 @@ class Store:
             conditions.append(runs.c.model == storable(model))
         if task is not None:
             conditions.append(runs.c.task == storable(task))
+        if spec_hash is not None:
+            conditions.append(runs.c.spec_hash == spec_hash)
         if offset < 0 or (limit is not None and limit < 0):
             raise StoreError("limit and offset cannot be negative")
         return self._select(*conditions, limit=limit, offset=offset)

@@ -1,0 +1,205 @@
+"""Options that several commands share, and what they are turned into."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from discover.errors import InputError
+from discover.spec import ABLATIONS, DTYPES, ENGINES, METRICS, RunSpec
+
+if TYPE_CHECKING:
+    from discover.graph import Edge
+    from discover.session import How
+    from discover.store import Store
+
+Command = Callable[..., Any]
+
+
+def choice(names: Any) -> click.Choice[str]:
+    """One of some names."""
+    return click.Choice(list(names))
+
+
+def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in the order that the help shows them."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+db_option = click.option(
+    "--db",
+    metavar="URL",
+    help="Database: SQLAlchemy URL or SQLite file (default: DISCOVER_DB, else discover.db).",
+)
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print exactly one JSON object on stdout."
+)
+
+behaviour_options = with_options(
+    click.option(
+        "--model",
+        required=True,
+        help="A name of `discover models`, a directory, a .gguf file or a hub name.",
+    ),
+    click.option("--task", help="A name of `discover tasks`."),
+    click.option(
+        "--prompts-file", type=click.Path(path_type=Path), help="Your own prompts, JSONL."
+    ),
+    click.option(
+        "--prompts",
+        type=int,
+        help="How many prompt pairs (default: the task's usual number, or all of the file).",
+    ),
+    click.option(
+        "--seed", type=int, default=0, show_default=True, help="Seed of the task's prompts."
+    ),
+    click.option("--corruption", help="The task's corruption, e.g. abc or flipped for ioi."),
+    click.option(
+        "--task-option", multiple=True, metavar="KEY=VALUE", help="Another option of the task."
+    ),
+    click.option("--bos", is_flag=True, help="Put a BOS token in front where there is none."),
+    click.option("--ablation", type=choice(ABLATIONS), default="resample", show_default=True),
+    click.option(
+        "--dtype",
+        type=choice(DTYPES),
+        default="float32",
+        show_default=True,
+        help="bfloat16 is for speed on a GPU; its decisions may differ.",
+    ),
+)
+
+metric_option = click.option("--metric", type=choice(METRICS), default="kl", show_default=True)
+
+engine_option = click.option(
+    "--engine", type=choice(ENGINES), default=ENGINES[0], show_default=True
+)
+
+device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
+
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads (default: 1 for a small model)."
+)
+
+memory_option = click.option(
+    "--memory",
+    metavar="SIZE",
+    help="Work in so much memory, weights apart, e.g. 4GiB (default: half of what is free).",
+)
+
+block_option = click.option(
+    "--block",
+    type=click.IntRange(min=1),
+    help="Speculate on at most so many decisions at once (default 64; changes only the cost).",
+)
+
+draft_option = click.option(
+    "--draft",
+    metavar="RUN|METHOD",
+    help="Guess the decisions of an earlier run, or those that eap or eap-ig scores make "
+    "(changes the cost, not the circuit).",
+)
+
+
+def make_spec(tau: float, metric: str, given: dict[str, Any]) -> RunSpec:
+    """The spec that `behaviour_options` describe."""
+    task, prompts_file = given["task"], given["prompts_file"]
+    corruption, task_option = given["corruption"], given["task_option"]
+    if task is None and prompts_file is None:
+        raise InputError("give --task (see `discover tasks`) or --prompts-file")
+    if prompts_file is not None and (corruption or task_option):
+        raise InputError("--corruption and --task-option belong to tasks, not to a prompts file")
+    return RunSpec(
+        model=_model_name(given["model"]),
+        task=task,
+        prompts_file=None if prompts_file is None else str(prompts_file.resolve()),
+        prompts=given["prompts"],
+        seed=given["seed"],
+        task_options=_task_options(task, corruption, task_option),
+        bos=given["bos"],
+        metric=metric,
+        ablation=given["ablation"],
+        tau=tau,
+        dtype=given["dtype"],
+    )
+
+
+def make_how(
+    store: Store,
+    device: str,
+    threads: int | None,
+    memory: str | None,
+    block: int | None,
+    draft: str | None,
+) -> How:
+    """How to compute, from the options; an earlier run's decisions are read from the store."""
+    from discover.attribution import METHODS
+    from discover.patching.memory import parse_size
+    from discover.session import How
+
+    check_device(device)
+    guesses: Collection[Edge] | str | None = draft
+    if draft is not None and draft not in METHODS:
+        record = store.run(draft)
+        guesses = {d.edge for d in store.decisions(record.id) if not d.removed}
+    return How(device, threads, block, guesses, None if memory is None else parse_size(memory))
+
+
+def open_store(db: str | None, create: bool = True) -> Store:
+    """The store that --db names."""
+    from discover.store import Store
+
+    return Store.open(db, create=create)
+
+
+def write(output: Path, content: bytes) -> None:
+    """Write a file, or stdout for `-`."""
+    if str(output) == "-":
+        sys.stdout.buffer.write(content)
+        return
+    try:
+        output.write_bytes(content)
+    except OSError as error:
+        raise InputError(f"cannot write {output}: {error.strerror}") from error
+    click.echo(f"wrote {output}", err=True)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that cannot hold a single number."""
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {device!r} cannot be used: {reason}") from error
+
+
+def _model_name(name: str) -> str:
+    """Paths are stored absolute, so that a run can be resumed from anywhere."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() and (path.is_dir() or path.suffix) else name
+
+
+def _task_options(
+    task: str | None, corruption: str | None, pairs: tuple[str, ...]
+) -> dict[str, Any]:
+    from discover.tasks import check_options, get_task
+
+    options: dict[str, Any] = {} if corruption is None else {"corruption": corruption}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise InputError(f"--task-option {pair!r} must look like KEY=VALUE")
+        options[key] = value
+    return {} if task is None else check_options(get_task(task), options)

@@ -1,0 +1,209 @@
+"""Commands that compute: run, resume, sweep, score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from discover.cli.options import (
+    behaviour_options,
+    block_option,
+    check_device,
+    choice,
+    db_option,
+    device_option,
+    draft_option,
+    engine_option,
+    json_option,
+    make_how,
+    make_spec,
+    memory_option,
+    metric_option,
+    open_store,
+    threads_option,
+    with_options,
+    write,
+)
+from discover.errors import InputError
+from discover.report import Reporter, print_json, print_result, print_scores, print_sweep
+from discover.spec import METRICS
+
+_compute_options = with_options(device_option, threads_option, memory_option, block_option)
+
+_SCORE_FORMATS = ("jsonl", "csv")
+
+
+@click.command()
+@behaviour_options
+@metric_option
+@click.option(
+    "--tau",
+    type=float,
+    default=0.02,
+    show_default=True,
+    help="Remove an edge if its score is below this (the metric's unit).",
+)
+@engine_option
+@_compute_options
+@draft_option
+@db_option
+@json_option
+def run(
+    metric: str,
+    tau: float,
+    engine: str,
+    device: str,
+    threads: int | None,
+    memory: str | None,
+    block: int | None,
+    draft: str | None,
+    db: str | None,
+    as_json: bool,
+    **behaviour: Any,
+) -> None:
+    """Search the circuit of a behaviour and store every decision."""
+    spec = make_spec(tau, metric, behaviour)
+    with open_store(db) as store:
+        from discover import run as running
+
+        how = make_how(store, device, threads, memory, block, draft)
+        with Reporter(store) as reporter:
+            record = running.run(spec, store, engine=engine, how=how, observer=reporter.observer())
+        print_result(record, as_json)
+
+
+@click.command()
+@click.argument("run_ref", metavar="RUN")
+@_compute_options
+@draft_option
+@db_option
+@json_option
+def resume(
+    run_ref: str,
+    device: str,
+    threads: int | None,
+    memory: str | None,
+    block: int | None,
+    draft: str | None,
+    db: str | None,
+    as_json: bool,
+) -> None:
+    """Go on with a run that was killed, interrupted or failed."""
+    with open_store(db, create=False) as store:
+        if store.run(run_ref).status == "done":
+            click.echo("this run is done already; nothing to resume", err=True)
+            print_result(store.run(run_ref), as_json)
+            return
+        from discover import run as running
+
+        how = make_how(store, device, threads, memory, block, draft)
+        with Reporter(store) as reporter:
+            record = running.resume(run_ref, store, how=how, observer=reporter.observer())
+        print_result(record, as_json)
+
+
+@click.command()
+@behaviour_options
+@metric_option
+@click.option(
+    "--taus",
+    required=True,
+    help="Thresholds: 0.01,0.03,0.1 or 0.001:1:20log (20 from 0.001 to 1, evenly in the "
+    "logarithm) or 0.1:1:10lin.",
+)
+@engine_option
+@_compute_options
+@db_option
+@json_option
+def sweep(
+    metric: str,
+    taus: str,
+    engine: str,
+    device: str,
+    threads: int | None,
+    memory: str | None,
+    block: int | None,
+    db: str | None,
+    as_json: bool,
+    **behaviour: Any,
+) -> None:
+    """Search at many thresholds, each drafted from its neighbour's decisions.
+
+    Every threshold is a full exact run in the store. The same command again goes on where it was
+    broken off and reuses what is done.
+    """
+    from discover.sweep import parse_taus
+    from discover.sweep import sweep as search_all
+
+    thresholds = parse_taus(taus)
+    spec = make_spec(thresholds[0], metric, behaviour)
+    with open_store(db) as store:
+        how = make_how(store, device, threads, memory, block, None)
+        with Reporter(store) as reporter:
+            records = search_all(
+                spec, thresholds, store, engine=engine, how=how, observer=reporter.observer()
+            )
+        print_sweep(records, as_json)
+
+
+@click.command()
+@behaviour_options
+@click.option("--metric", type=choice(METRICS), default="logit_diff", show_default=True)
+@click.option("--method", default="eap", show_default=True, help="eap or eap-ig.")
+@click.option("--steps", type=click.IntRange(min=1), help="Gradients of eap-ig (default 5).")
+@click.option("--top", type=click.IntRange(min=0), default=20, show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="Write every edge's score: .jsonl or .csv; - for JSON lines on stdout.",
+)
+@device_option
+@threads_option
+@json_option
+def score(
+    metric: str,
+    method: str,
+    steps: int | None,
+    top: int,
+    output: Path | None,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+    **behaviour: Any,
+) -> None:
+    """Estimate every edge's score at once by attribution patching (EAP, EAP-IG).
+
+    One gradient instead of a search: quick, and not exact. `discover run --draft eap` takes the
+    estimates as guesses of the exact search.
+    """
+    if steps is not None and method == "eap":
+        raise InputError("--steps belongs to --method eap-ig; eap takes one gradient")
+    fmt = "jsonl" if output is None or str(output) == "-" else output.suffix.lstrip(".")
+    if fmt not in _SCORE_FORMATS:
+        raise InputError(f"cannot write scores as {fmt!r}; name the file .jsonl or .csv")
+    if as_json and output is not None and str(output) == "-":
+        raise InputError("--json and --output - would both write to stdout; choose one")
+    spec = make_spec(1.0, metric, behaviour)
+    check_device(device)
+    from discover.scoring import score as estimate
+
+    found = estimate(
+        spec,
+        method=method,
+        steps=steps,
+        device=device,
+        threads=threads,
+        phase=lambda name: click.echo(f"{name} ...", err=True),
+    )
+    if output is not None:
+        write(output, found.table(fmt))
+    if as_json:
+        print_json(found.summary(top))
+    elif output is None or str(output) != "-":
+        print_scores(found, top)
+
+
+COMMANDS = (run, resume, sweep, score)

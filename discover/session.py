@@ -1,0 +1,176 @@
+"""A model and prompts made ready to search, with all that several searches on them share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from discover.acdc import Speculation
+from discover.attribution import METHODS, attribute, draft_of
+from discover.errors import PromptError, SpecError
+from discover.graph import Edge
+from discover.model import Model, load_model
+from discover.patching.exact import ExactPatcher
+from discover.patching.memory import make_plan
+from discover.patching.reference import ReferencePatcher
+from discover.patching.selfcheck import check_all
+from discover.prompts import PromptPairs, read_jsonl
+from discover.spec import ENGINES, RunSpec
+from discover.tasks import build_prompts, check_options, get_task
+
+SMALL_MODEL = 5_000_000
+"""Models with fewer parameters are searched on one CPU thread unless told otherwise."""
+
+BLOCK = 64
+"""How many decisions are speculated on at once at most, unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class How:
+    """What changes a run's cost and never its circuit.
+
+    `threads`: CPU threads (None: one for a small model, torch's own number else). `block`: how many
+    decisions are speculated on at once at most (None: 64). `draft`: edges guessed to be kept, all
+    others to be removed (None: all removed), or the attribution method whose scores make the
+    guesses. `memory`: bytes to work in, beside the weights (None: half of what is free). Only the
+    exact engine speculates.
+    """
+
+    device: str = "cpu"
+    threads: int | None = None
+    block: int | None = None
+    draft: Collection[Edge] | str | None = None
+    memory: int | None = None
+
+
+class Session:
+    """One model on one set of prompts under one metric and ablation, for searches at any tau.
+
+    Attributes: `spec`, with model and prompts pinned; `oracle`, the plain patcher that checks
+    before and after a search; `patcher`, what searches; `prompts`.
+
+    Raises:
+        InputError: the model, the task or the prompts cannot be had, or do not fit together.
+    """
+
+    def __init__(
+        self, spec: RunSpec, model: Model, prompts: PromptPairs, engine: str, how: How
+    ) -> None:
+        if engine not in ENGINES:
+            raise SpecError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}")
+        if engine == "reference" and (how.block is not None or how.draft is not None):
+            raise SpecError(
+                "the reference engine does not speculate; drop the block size and the draft"
+            )
+        self.spec, self.model, self.prompts = spec, model, prompts
+        self.engine, self.how = engine, how
+        chunk = make_plan(model, prompts, how.memory).chunk
+        self.oracle = ReferencePatcher(model, prompts, spec.metric, spec.ablation, chunk=chunk)
+        self.patcher: ReferencePatcher | ExactPatcher = self.oracle
+        if engine == "exact":
+            self.patcher = ExactPatcher(
+                model, prompts, spec.metric, spec.ablation, memory=how.memory
+            )
+        self._check: dict[str, float] | None = None
+
+    def check(self) -> dict[str, float]:
+        """The self-check's figures; it is made once for all searches of a session.
+
+        Raises:
+            SelfCheckError: the model does not compute what its graph says.
+        """
+        if self._check is None:
+            self._check = check_all(self.oracle.runners, self.spec.ablation).record()
+        return self._check
+
+    def speculation(self, tau: float, draft: Collection[Edge] | None = None) -> Speculation:
+        """How the search at tau guesses its decisions: by the draft, else as `how` says.
+
+        Raises:
+            SpecError: the draft is of another graph, or its method cannot be used here.
+        """
+        if isinstance(self.patcher, ReferencePatcher):
+            # One forward a variant: to speculate could only waste.
+            return Speculation(largest=1)
+        largest = BLOCK if self.how.block is None else self.how.block
+        guesses = self.draft(tau) if draft is None else frozenset(draft)
+        return Speculation(guesses, largest, self.patcher.block_limit)
+
+    def draft(self, tau: float) -> frozenset[Edge]:
+        """The edges guessed to be kept at tau."""
+        draft = self.how.draft
+        if isinstance(draft, str):
+            if draft not in METHODS:
+                raise SpecError(f"unknown draft {draft!r}; choose a run, {' or '.join(METHODS)}")
+            spec = self.spec
+            scores = attribute(self.model, self.prompts, spec.metric, spec.ablation, method=draft)
+            return draft_of(self.model.graph.edges, scores, tau)
+        edges = frozenset(draft or ())
+        if strangers := edges - self.model.graph.edge_set:
+            raise SpecError(
+                f"the draft has edges that {self.spec.model} does not have, such as "
+                f"{min(edge.name for edge in strangers)}; draft from a run on the same kind of "
+                "model"
+            )
+        return edges
+
+
+def prepare(spec: RunSpec, device: str = "cpu") -> tuple[RunSpec, Model, PromptPairs]:
+    """Load the model, make the prompts, and pin both in the spec.
+
+    Raises:
+        InputError: the model, the task or the prompts cannot be had.
+    """
+    if spec.task is not None:
+        check_options(get_task(spec.task), spec.task_options)
+    model = load_model(spec.model, spec.dtype, device)
+    prompts = _prompts(spec, model)
+    model.check_prompts(prompts)
+    pinned = spec.pinned(
+        weights_hash=model.weights_hash, prompts_hash=prompts.hash, prompts=len(prompts)
+    )
+    return pinned, model, prompts
+
+
+def _prompts(spec: RunSpec, model: Model) -> PromptPairs:
+    if model.tokenizer is None:
+        raise PromptError(f"{spec.model} came without a tokenizer; put its files beside it")
+    if spec.task is not None:
+        return build_prompts(
+            spec.task,
+            model.tokenizer,
+            spec.prompts,
+            spec.seed,
+            bos=spec.bos,
+            options=spec.task_options,
+        )
+    pairs = read_jsonl(spec.prompts_file or "", model.tokenizer, spec.bos)
+    if spec.prompts is None:
+        return pairs
+    if len(pairs) < spec.prompts:
+        raise PromptError(
+            f"{spec.prompts_file} has {len(pairs)} prompts, {spec.prompts} were asked for"
+        )
+    first: PromptPairs = pairs[: spec.prompts]
+    return first
+
+
+@contextlib.contextmanager
+def numerics(how: How, model: Model) -> Iterator[None]:
+    """The number of CPU threads and full float32 products for a search, put back afterwards.
+
+    Threads that wait for each other cost a small model more than they bring, and on a machine that
+    is busy with something else fifty times more. TF32 would cost three digits of every score.
+    """
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    small = model.n_parameters < SMALL_MODEL
+    torch.set_num_threads(how.threads or (1 if small else threads))
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)

@@ -1,0 +1,107 @@
+"""Many thresholds in one session: each search drafted from its neighbour's decisions."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from discover.acdc import check_tau
+from discover.errors import SpecError
+from discover.graph import Edge
+from discover.run import Observer, go_on, open_session, start
+from discover.session import How, Session
+from discover.spec import ENGINES, RunSpec
+from discover.store import RunRecord, Store
+
+_RANGE = re.compile(r"([^:]+):([^:]+):(\d+)(log|lin)")
+
+
+def parse_taus(text: str) -> tuple[float, ...]:
+    """Thresholds, ascending and each once, from `0.01,0.1`, `0.001:1:20log` or `0.1:1:10lin`.
+
+    Raises:
+        SpecError: the text says no thresholds, or one is not a positive number.
+    """
+    found: list[float] = []
+    for part in text.split(","):
+        parts = _RANGE.fullmatch(part.strip())
+        if parts is None:
+            found.append(_number(part))
+            continue
+        first, last, count = _number(parts[1]), _number(parts[2]), int(parts[3])
+        if count < 2 or first >= last:
+            raise SpecError(
+                f"{part.strip()!r} is no range of thresholds: it needs at least 2 of them, from "
+                "the smaller to the larger"
+            )
+        space = np.geomspace if parts[4] == "log" else np.linspace
+        # Twelve digits: the same thresholds, and so the same specs, on every machine.
+        found += [float(f"{tau:.12g}") for tau in space(first, last, count)]
+    return tuple(sorted(set(found)))
+
+
+def _number(text: str) -> float:
+    try:
+        return check_tau(float(text))
+    except ValueError:
+        raise SpecError(
+            f"{text.strip()!r} is not a threshold; write 0.01,0.1 or 0.001:1:20log or 0.1:1:10lin"
+        ) from None
+
+
+def sweep(
+    spec: RunSpec,
+    taus: Sequence[float],
+    store: Store,
+    *,
+    engine: str = ENGINES[0],
+    how: How | None = None,
+    observer: Observer | None = None,
+) -> list[RunRecord]:
+    """Search at every tau, from the largest down; returns the finished runs, tau ascending.
+
+    Each is a run of its own in the store, the same as if it had been started alone. A tau that is
+    done there already is not searched again, one that was broken off is gone on with.
+
+    Raises:
+        InputError: the spec, model or prompts are unusable; nothing is stored then.
+        RunError: a run failed; it and the runs before it are stored.
+        KeyboardInterrupt: passed on, after the run at hand is stored as interrupted.
+    """
+    if not taus:
+        raise SpecError("a sweep needs at least one threshold")
+    how, observer = how or How(), observer or Observer()
+    if how.draft is not None:
+        raise SpecError("a sweep drafts each threshold from its neighbour; give it no other draft")
+    records: list[RunRecord] = []
+    neighbour: Collection[Edge] | None = None
+    with open_session(spec, engine, how, observer) as session:
+        for tau in sorted(set(taus), reverse=True):
+            record = _at(store, session, tau, neighbour, observer)
+            neighbour = {d.edge for d in store.decisions(record.id) if not d.removed}
+            records.append(record)
+    return records[::-1]
+
+
+def _at(
+    store: Store,
+    session: Session,
+    tau: float,
+    neighbour: Collection[Edge] | None,
+    observer: Observer,
+) -> RunRecord:
+    """The finished run at one tau: found, gone on with, or made."""
+    wanted = dataclasses.replace(session.spec, tau=tau)
+    earlier = store.runs(spec_hash=wanted.hash)
+    for record in earlier:
+        if record.status == "done":
+            return record
+    draft = neighbour if session.engine == "exact" else None
+    broken_off = [record for record in earlier if record.engine == session.engine]
+    if broken_off:
+        record = max(broken_off, key=lambda record: record.decided)
+        return go_on(store, record.id, session, observer, session.speculation(tau, draft))
+    return start(store, session, tau, observer, draft)
