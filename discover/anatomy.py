@@ -102,8 +102,8 @@ class Anatomy(ABC):
         found = {kind: f"{kind}_norm" for kind in "qk" if f"{kind}_norm" in attn.submodules}
         if found and getattr(attn, "_qk_norm_phase", "") != "post_reshape":
             raise ModelError(
-                f"{self.name} normalises q and k over all heads of layer {layer} at once; the "
-                "engine cannot take that apart by head"
+                f"{self.name} normalises q and k over all heads of layer {layer} at once, which "
+                "the engine cannot take apart by head; use --engine reference"
             )
         if found and getattr(self.bridge.cfg, "qk_norm_after_rope", False):
             raise ModelError(

@@ -41,7 +41,7 @@ METHODS = {
 STEPS = 5
 """How many gradients EAP-IG averages unless told otherwise, as in its paper."""
 
-ROWS = 2048
+ROWS = 512
 """About how many positions of prompts are taken together; more would only need more memory."""
 
 
@@ -72,7 +72,7 @@ def attribute(
     if method == "eap" and metric != "logit_diff":
         raise SpecError(
             f"{metric} is smallest at the clean prompts, where its gradient is zero and EAP says "
-            "nothing; use --metric logit_diff or --method eap-ig"
+            "nothing; use the metric logit_diff or the method eap-ig"
         )
     model.check_prompts(prompts)
     make_metric(metric, prompts, model.d_vocab)

@@ -31,7 +31,7 @@ from discover.graph import ComputationalGraph
 from discover.loading import load_source, quiet
 from discover.prompts import PaddedPrompts, PromptPairs, Tokenizer
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 Hook = Callable[[Tensor], Tensor | None]
 """Sees an activation; returns its replacement, or None to leave it."""
@@ -39,7 +39,7 @@ Hook = Callable[[Tensor], Tensor | None]
 PROBE = 8
 """How many tokens a model is tried on when it is loaded."""
 
-AGREEMENT = {"float32": 1e-3, "float64": 1e-9}
+AGREEMENT = {"float32": 1e-3, "float64": 1e-9, "bfloat16": 0.1}
 """Largest difference, relative to the largest value, between what should be the same numbers when
 a model is tried; `selfcheck` is stricter, on the run's own prompts."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from discover.spec import METRICS
+from discover.spec import INEXACT_DTYPES, METRICS
 
 if TYPE_CHECKING:
     from discover.acdc import Decision
@@ -109,7 +109,7 @@ def summary(record: RunRecord) -> dict[str, Any]:
     return {
         key: json_number(values[key] if key in values else getattr(record, key))
         for key in SUMMARY_KEYS
-    }
+    } | ({"decisions_may_differ": True} if record.spec.dtype in INEXACT_DTYPES else {})
 
 
 def json_number(value: Any) -> Any:
@@ -177,6 +177,8 @@ def print_record(record: RunRecord) -> None:
          f"{record.engine} engine"),
         ("edges", f"{record.edges:,}, {record.decided:,} decided"),
     ]  # fmt: skip
+    if spec.dtype in INEXACT_DTYPES:
+        lines.append(("caution", f"in {spec.dtype} decisions may differ from float32's"))
     if record.kept is not None:
         lines += [
             ("kept", f"{record.kept:,} ({record.evaluated:,} decided by evaluation, "

@@ -24,7 +24,7 @@ from discover.store import RunRecord, Store
 
 OnDecisions = Callable[[list[Decision]], None]
 
-FINAL_TOLERANCE = 1e-4
+FINAL_TOLERANCE = {"float32": 1e-4, "float64": 1e-4, "bfloat16": 0.25}
 """Largest gap between the last damage and that of one plain forward of the final circuit,
 relative to the damage or to 1, whichever is larger."""
 
@@ -204,7 +204,8 @@ def _summary(patcher: ReferencePatcher, circuit: Circuit, rows: list[Decision]) 
     last = rows[-1]
     claimed = last.after if last.removed else last.before
     measured = patcher.circuit_damage(circuit)
-    if not abs(measured - claimed) <= FINAL_TOLERANCE * max(1.0, abs(claimed)):
+    limit = FINAL_TOLERANCE[patcher.runner.model.dtype]
+    if not abs(measured - claimed) <= limit * max(1.0, abs(claimed)):
         raise RunError(
             f"the final circuit's damage is {measured:.6g} in a plain forward, but the last "
             f"decision left it at {claimed:.6g}; the search is not to be trusted"

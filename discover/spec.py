@@ -15,7 +15,11 @@ METRICS = {"kl": "nats", "logit_diff": "logits", "l2": "squared logits"}
 """Each metric's unit; damage is higher the worse, in all of them."""
 
 ABLATIONS = ("resample", "zero")
-DTYPES = ("float32", "float64")
+DTYPES = ("float32", "float64", "bfloat16")
+
+INEXACT_DTYPES = ("bfloat16",)
+"""Too coarse for a decision to be the same everywhere; only ever used if asked for."""
+
 ENGINES = ("exact", "reference")
 """The first is the default; both give the same circuit."""
 

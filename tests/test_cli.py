@@ -121,6 +121,56 @@ def test_a_draft_changes_the_cost_and_not_the_circuit(discover):
     assert "no run 'zzz'" in err
 
 
+def test_attribution_drafts_and_memory_change_only_the_cost(discover):
+    plain = json.loads(discover(*IOI)[1])
+    for words in (["--draft", "eap-ig"], ["--memory", "40MiB"], ["--block", "1"]):
+        code, out, err = discover(*IOI, *words)
+        assert code == 0, err
+        assert json.loads(out)["circuit_hash"] == plain["circuit_hash"]
+
+
+def test_bfloat16_says_that_decisions_may_differ(discover):
+    code, out, _ = discover(*IOI, "--dtype", "bfloat16")
+    assert code == 0
+    assert json.loads(out)["decisions_may_differ"] is True
+    assert "decisions may differ" in discover("show", "latest")[1]
+    assert "decisions_may_differ" not in json.loads(discover(*IOI)[1])
+
+
+def test_sweep_prints_a_row_a_threshold_and_does_nothing_twice(discover):
+    words = "sweep --model tiny-ioi --task ioi --prompts 4 --taus 0.02:2:3log".split()
+    code, out, _ = discover(*words)
+    assert code == 0
+    table = [line.split() for line in out.splitlines()]
+    assert table[0][:4] == ["tau", "run", "kept", "evaluated"]
+    assert [row[0] for row in table[1:]] == ["0.02", "0.2", "2"]
+    kept = [int(row[2]) for row in table[1:]]
+    assert kept == sorted(kept, reverse=True)
+    assert len(json.loads(discover("runs", "--json")[1])["runs"]) == 3
+    runs = json.loads(discover(*words, "--json")[1])["runs"]
+    assert [run["run"][:8] for run in runs] == [row[1] for row in table[1:]]
+    assert set(runs[0]) == set(KEYS.split())
+
+
+def test_score_ranks_edges_and_writes_them_all(discover, tmp_path):
+    words = "score --model tiny-ioi --task ioi --prompts 4".split()
+    code, out, _ = discover(*words, "--top", "2", "-o", "scores.csv")
+    assert code == 0
+    best = out.splitlines()[-2].split()
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    assert lines[0] == "sender,receiver,score"
+    assert len(lines) == 480
+    assert max(float(line.split(",")[2]) for line in lines[1:]) == pytest.approx(
+        float(best[1]), rel=1e-3
+    )
+    found = json.loads(discover(*words, "--json", "--method", "eap-ig", "--metric", "kl")[1])
+    assert found["method"] == "eap-ig"
+    assert len(found["top"]) == 20
+    rows = discover(*words, "-o", "-")[1].splitlines()
+    assert len(rows) == 479
+    assert set(json.loads(rows[0])) == {"sender", "receiver", "score"}
+
+
 def test_exported_prompts_run_again_to_the_same_circuit(discover):
     first = json.loads(discover(*IOI)[1])
     assert discover("export", "latest", "--format", "prompts", "-o", "p.jsonl")[0] == 0
@@ -167,6 +217,16 @@ def mistakes(tmp_path):
         (*x, "--prompts-file", "long.jsonl", "--corruption", "abc"): "belong to tasks",
         ("run", "--model", "tiny-ioi", "--prompts-file", "two.jsonl"): "is 2 tokens",
         ("run", "--model", "tiny-ioi", "--task", "ioi", "--metric", "auc"): "auc",
+        ("run", "--model", "tiny-ioi", "--task", "ioi", "--draft", "eap"): "or the method eap-ig",
+        ("run", "--model", "tiny-ioi", "--task", "ioi", "--memory", "lots"): "not a size of memory",
+        ("run", "--model", "tiny-ioi", "--task", "ioi", "--memory", "1MiB"): "may be used",
+        ("sweep", "--model", "tiny-ioi", "--task", "ioi", "--taus", "1:2"): "is not a threshold",
+        ("sweep", "--model", "tiny-ioi", "--task", "ioi", "--taus", "0"): "positive number",
+        ("score", "--model", "tiny-ioi", "--task", "ioi", "--method", "x"): "unknown method 'x'",
+        ("score", "--model", "tiny-ioi", "--task", "ioi", "--metric", "kl"): "eap-ig",
+        ("score", "--model", "tiny-ioi", "--task", "ioi", "--steps", "2"): "belongs to",
+        ("score", "--model", "tiny-ioi", "--task", "ioi", "-o", "x.txt"): "'txt'",
+        ("score", "--model", "tiny-ioi", "--task", "ioi", "-o", "-", "--json"): "stdout",
         ("show", "zzz"): "no run 'zzz'",
         ("show", "latest", "--db", "missing.db"): "missing.db",
         ("resume", "zzz"): "no run 'zzz'",
