@@ -124,15 +124,21 @@ class Model(Anatomy):
         points = ["hook_in", "hook_out", "ln1.hook_in", *(f"{part}.hook_out" for part in parts)]
         points.append("attn.hook_cos")
         seen = self._probe(f"blocks.{layer}.{point}" for layer in layers for point in points)
+
+        def shown(layer: int, point: str) -> Tensor:
+            if (name := f"blocks.{layer}.{point}") not in seen:
+                raise ModelError(f"{self.name} is not supported: nothing passes its point {name}")
+            return seen[name]
+
         for layer in layers:
-            start = seen[f"blocks.{layer}.hook_in"]
+            start = shown(layer, "hook_in")
             if not torch.equal(seen.get(f"blocks.{layer}.ln1.hook_in", start), start):
                 raise ModelError(
                     f"{self.name} is not supported: it has post-norm blocks, whose attention reads "
                     f"the residual stream of layer {layer} before it is normalised"
                 )
-            written = sum(seen[f"blocks.{layer}.{part}.hook_out"] for part in parts)
-            gap = _gap(start + written, seen[f"blocks.{layer}.hook_out"])
+            written = sum(shown(layer, f"{part}.hook_out") for part in parts)
+            gap = _gap(start + written, shown(layer, "hook_out"))
             if not gap <= AGREEMENT[self.dtype]:
                 raise ModelError(
                     f"{self.name} is not supported: what layer {layer} adds to the residual stream "
@@ -310,7 +316,9 @@ def load_model(
     if name.startswith("tracr-") and (ASSETS / name).is_dir():
         return _load_tracr(name, dtype, device)
     source = load_source(name, allow_download)
-    return wrap_module(source.module, source.tokenizer, name=name, dtype=dtype, device=device)
+    return wrap_module(
+        source.module, source.tokenizer, name=name, dtype=dtype, device=device, share=True
+    )
 
 
 def wrap_module(
@@ -320,8 +328,12 @@ def wrap_module(
     name: str = "module",
     dtype: str = "float32",
     device: str = "cpu",
+    share: bool = False,
 ) -> Model:
     """Wrap a Hugging Face causal decoder; the module itself is left as it is.
+
+    `share`: use the module's own tensors where their dtype is right, so that large weights are not
+    there twice; then the module must not be changed afterwards.
 
     Raises:
         ModelError: the architecture has an obstruction, which is named.
@@ -332,11 +344,13 @@ def wrap_module(
     architecture = type(module).__name__
     state = {key: value.detach() for key, value in module.state_dict().items()}
     kind: Any = type(module)
+    own_dtype = next(module.parameters()).dtype
 
     def build(precision: torch.dtype) -> TransformerBridge:
         with quiet(), torch.random.fork_rng(devices=[]):
             fresh = kind(copy.deepcopy(config)).to(precision)
-            fresh.load_state_dict(state)
+            fresh.load_state_dict(state, assign=share and own_dtype == precision)
+            fresh.tie_weights()
             fresh.eval()
             own = _own_logits(fresh, precision)
             try:
@@ -449,7 +463,7 @@ def hash_weights(state: Mapping[str, Tensor]) -> str:
         if value.is_floating_point():
             value = value.float()
         digest.update(f"{key} {tuple(value.shape)}\n".encode())
-        digest.update(value.numpy().tobytes())
+        digest.update(value.numpy())
     return digest.hexdigest()
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from families import VOCAB, build_module
+from families import NATIVE, VOCAB, build_module
 
-from discover.model import Model, wrap_module
+from discover.model import Model, native_model, wrap_module
 from discover.prompts import PromptPair, PromptPairs
 
 
 def family_model(family: str, dtype: str = "float64") -> Model:
-    return wrap_module(build_module(family), name=family, dtype=dtype)
+    module = build_module(family)
+    if family in NATIVE:
+        return native_model(family, NATIVE[family], module.state_dict(), dtype=dtype)
+    return wrap_module(module, name=family, dtype=dtype)
 
 
 def random_prompts(

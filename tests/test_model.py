@@ -8,20 +8,38 @@ import shutil
 
 import pytest
 import torch
-from families import CONFIGS, VOCAB, build_module
+from families import CONFIGS, NATIVE, VOCAB, build_module
 from helpers import family_model
 from transformers import (
     AutoTokenizer,
     BertConfig,
     BertLMHeadModel,
+    BloomConfig,
+    BloomForCausalLM,
+    FalconConfig,
+    FalconForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
     MambaConfig,
     MambaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    MptConfig,
+    MptForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
     OPTConfig,
     OPTForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -29,7 +47,7 @@ from transformers import (
 from discover.catalogue import ASSETS, KNOWN_MODELS, SMOLLM2_INSTALL
 from discover.errors import ModelError
 from discover.graph import ComputationalGraph
-from discover.model import hash_weights, load_model, wrap_module
+from discover.model import hash_weights, load_model, native_model, wrap_module
 
 SHAPES = {
     "gpt2": ComputationalGraph(2, 2),
@@ -41,18 +59,27 @@ SHAPES = {
     "mistral": ComputationalGraph(2, 4, 2),
     "qwen2": ComputationalGraph(2, 4, 2),
     "qwen3": ComputationalGraph(2, 4, 2),
+    "gemma": ComputationalGraph(2, 2, 1),
+    "vaultgemma": ComputationalGraph(2, 2, 1),
+    "phi": ComputationalGraph(2, 2, parallel=True),
+    "qwen2-windows": ComputationalGraph(2, 2, 1),
+    "smollm3": ComputationalGraph(2, 2, 1),
+    "opt": ComputationalGraph(2, 2),
+    "gpt-neo": ComputationalGraph(2, 2),
+    "attention-only": ComputationalGraph(2, 2, mlp=False),
+    "bidirectional": ComputationalGraph(2, 2),
 }
 
 
 @pytest.mark.parametrize("family", CONFIGS)
 def test_graph_and_logits_are_the_modules_own(family):
-    module = build_module(family)
-    model = wrap_module(module, name=family)
+    model = family_model(family, "float32")
     assert model.graph == SHAPES[family]
     assert model.d_vocab == VOCAB
     tokens = torch.arange(6)[None]
     with torch.no_grad():
-        expected = module(tokens).logits
+        own = build_module(family)(tokens)
+    expected = own if family in NATIVE else own.logits
     assert torch.allclose(model.forward(tokens), expected, atol=1e-5)
 
 
@@ -106,6 +133,86 @@ def test_obstructions_are_named():
     assert "SSM" in refused(MambaForCausalLM(mamba))
     t5 = T5Config(d_model=16, d_kv=4, d_ff=24, num_layers=1, num_heads=4, vocab_size=VOCAB)
     assert "encoder-decoder" in refused(T5ForConditionalGeneration(t5))
+
+
+GROUPED = {**SMALL, "num_key_value_heads": 2, "intermediate_size": 24}
+
+REFUSED = {
+    "falcon": (lambda: FalconForCausalLM(FalconConfig(**SMALL, alibi=True)), "ALiBi"),
+    "bloom": (
+        lambda: BloomForCausalLM(
+            BloomConfig(hidden_size=16, n_layer=2, n_head=4, vocab_size=VOCAB)
+        ),
+        "ALiBi",
+    ),
+    "mpt": (
+        lambda: MptForCausalLM(
+            MptConfig(d_model=16, n_layers=2, n_heads=4, vocab_size=VOCAB, max_seq_len=32)
+        ),
+        "ALiBi",
+    ),
+    "mixtral": (
+        lambda: MixtralForCausalLM(MixtralConfig(**GROUPED, num_local_experts=2)),
+        "mixture of experts",
+    ),
+    "granite": (
+        lambda: GraniteForCausalLM(GraniteConfig(**GROUPED, residual_multiplier=0.5)),
+        "residual_multiplier 0.5",
+    ),
+    "gemma3": (
+        lambda: Gemma3ForCausalLM(Gemma3TextConfig(**GROUPED, head_dim=4)),
+        "post-norm",
+    ),
+    "olmo2": (lambda: Olmo2ForCausalLM(Olmo2Config(**GROUPED)), "post-norm"),
+    "openai-gpt": (
+        lambda: OpenAIGPTLMHeadModel(
+            OpenAIGPTConfig(n_layer=2, n_embd=16, n_head=4, vocab_size=VOCAB, n_positions=32)
+        ),
+        "post-norm",
+    ),
+    "phi": (
+        lambda: PhiForCausalLM(
+            PhiConfig(**SMALL, intermediate_size=24, partial_rotary_factor=0.5, qk_layernorm=True)
+        ),
+        "q_layernorm",
+    ),
+    "gpt2": (
+        lambda: GPT2LMHeadModel(
+            GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=VOCAB, scale_attn_weights=False)
+        ),
+        "does not give its own logits.*ignored there",
+    ),
+}
+
+
+@pytest.mark.parametrize("family", REFUSED)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_architectures_that_the_graph_cannot_describe_are_refused_by_name(family, dtype):
+    make, reason = REFUSED[family]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = make().eval()
+    for parameter in module.parameters():
+        # Weights as they are initialised are so small that nothing would show.
+        parameter.data = torch.sin(100 * parameter.data) + 0.1
+    with pytest.raises(ModelError, match=reason) as caught:
+        wrap_module(module, name="some-model", dtype=dtype)
+    assert "some-model" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_writes_to_the_stream_that_no_config_announces_are_refused(monkeypatch):
+    monkeypatch.setattr("discover.model._check_config", lambda name, config: None)
+    with pytest.raises(ModelError, match="what layer 0 adds to the residual stream is not just"):
+        wrap_module(GraniteForCausalLM(GraniteConfig(**GROUPED, residual_multiplier=0.5)))
+
+
+def test_native_weights_that_do_not_fit_are_one_clear_line():
+    config = NATIVE["attention-only"]
+    weights = build_module("attention-only").state_dict()
+    with pytest.raises(ModelError, match="toy cannot be built") as caught:
+        native_model("toy", {**config, "d_model": 10}, weights)
+    assert "\n" not in str(caught.value)
 
 
 def test_hash_changes_with_any_weight_and_not_with_dtype_or_order():

@@ -7,17 +7,19 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from families import CONFIGS
+from families import CONFIGS, MORE, REFERENCE_ONLY
 from helpers import RAGGED, family_model, random_prompts
 
 from discover.acdc import Speculation, circuit_of, search
 from discover.errors import ModelError, PromptError, SpecError
 from discover.graph import Receiver
 from discover.model import load_model
-from discover.patching import exact
+from discover.patching.attention import read_attention
 from discover.patching.engine import EngineState
 from discover.patching.exact import ExactPatcher
-from discover.patching.reference import ReferencePatcher
+from discover.patching.reference import ReferencePatcher, ReferenceRunner
+from discover.patching.selfcheck import self_check
+from discover.prompts import PromptPairs
 from discover.tasks import build_prompts
 
 EXACT = 1e-9
@@ -58,17 +60,30 @@ def test_every_decision_is_the_references(family, ablation, shape):
 def test_every_kind_of_receiver_had_kept_and_removed_edges(family):
     """On random weights everything is easily dead, and equality of nothing proves nothing."""
     model = family_model(family)
+    kinds = {receiver.kind for receiver in model.graph.receivers}
+    wanted = [(kind, outcome) for kind in kinds for outcome in ("kept", "removed")]
+    settings = [("kl", 0.003), ("logit_diff", 0.02), ("l2", 0.3), ("kl", 0.05), ("kl", 0.5)] * 6
     seen = Counter()
-    for seed, (metric, tau) in enumerate(
-        [("kl", 0.02), ("kl", 0.2), ("logit_diff", 0.05), ("l2", 2.0), ("kl", 0.5)] * 3
-    ):
+    for seed, (metric, tau) in enumerate(settings):
         prompts = random_prompts((6, 5, 6), seed=seed)
         slow, fast = both(model, prompts, metric, "resample", tau)
         assert gaps(slow, fast) == []
         seen.update((row.edge.receiver.kind, row.outcome) for row in fast)
-    for kind in ("q", "k", "v", "mlp", "logits"):
-        assert seen[kind, "kept"] > 10, (kind, seen)
-        assert seen[kind, "removed"] > 10, (kind, seen)
+        if seed >= 2 and all(seen[one] > 10 for one in wanted):
+            return
+    assert not [one for one in wanted if seen[one] <= 10], seen
+
+
+@pytest.mark.parametrize("family", MORE)
+def test_further_families_come_out_as_in_the_reference(family):
+    """Padded left, two answers a prompt: the hardest shape alone."""
+    model = family_model(family)
+    prompts = random_prompts(**RAGGED["left, two answers"])
+    self_check(ReferenceRunner(model, prompts, "resample"), "resample")
+    for ablation in ("resample", "zero"):
+        slow, fast = both(model, prompts, "kl", ablation)
+        assert gaps(slow, fast) == []
+        assert len({row.outcome for row in fast if row.edge.receiver.kind != "logits"}) > 1
 
 
 @pytest.mark.parametrize("metric", TAUS)
@@ -83,6 +98,22 @@ def test_tracr_models_bidirectional_and_without_norms(program, metric):
     for ablation in ("resample", "zero"):
         slow, fast = both(model, prompts, metric, ablation, 0.01)
         assert gaps(slow, fast) == []
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("program", ["reverse", "xproportion"])
+def test_padded_tracr_prompts(program, side):
+    """Nothing causal keeps padding apart from the prompt here: the masks alone must."""
+    model = load_model(f"tracr-{program}", "float64")
+    pairs = [
+        pair
+        for length in (4, 2, 3)
+        for pair in build_prompts(program, model.tokenizer, 2, 0, options={"length": length})
+    ]
+    for ablation in ("resample", "zero"):
+        slow, fast = both(model, PromptPairs(pairs, side), "l2", ablation, 0.01)
+        assert gaps(slow, fast) == []
+        assert {"kept", "removed"} <= {row.outcome for row in fast}
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +220,43 @@ def test_a_node_that_comes_out_differently_is_refused(monkeypatch):
         ExactPatcher(model, random_prompts(), "kl", "resample")
 
 
+@pytest.mark.parametrize(
+    ("family", "name", "value", "what"),
+    [
+        ("vaultgemma", "attention_soft_cap", 0.0, r"a0\.h0"),
+        ("vaultgemma", "logit_soft_cap", 0.0, "the logits"),
+        ("cohere", "logit_scale", 1.0, "the logits"),
+        ("phi", "rotated_layers", frozenset({0}), r"a1\.h0"),
+    ],
+)
+def test_a_setting_that_was_missed_is_noticed(monkeypatch, family, name, value, what):
+    model = family_model(family)
+    target = type(model) if hasattr(type(model), name) else model
+    monkeypatch.setattr(target, name, value)
+    with pytest.raises(ModelError, match=f"does not reproduce {what} of {family}"):
+        ExactPatcher(model, random_prompts(), "kl", "resample")
+
+
+def test_layers_have_their_own_windows_and_rotations():
+    prompts = random_prompts()
+    tokens, padded = torch.as_tensor(prompts.padded().clean), prompts.padded()
+    for family, narrow in (("qwen2-windows", 1), ("vaultgemma", 0), ("gpt-neo", 1)):
+        layers = read_attention(family_model(family), tokens, padded)
+        blocked = [bool(layer.blocked[0, 5, 0]) for layer in layers]
+        assert blocked == [layer == narrow for layer in (0, 1)]
+    layers = read_attention(family_model("smollm3"), tokens, padded)
+    assert [layer.rotary is None for layer in layers] == [True, False]
+
+
+@pytest.mark.parametrize("family", REFERENCE_ONLY)
+def test_what_the_engine_cannot_take_apart_is_named(family):
+    model, prompts = family_model(family), random_prompts((5, 4))
+    self_check(ReferenceRunner(model, prompts, "resample"), "resample")
+    reason = REFERENCE_ONLY[family][2]
+    with pytest.raises(ModelError, match=f"{reason}.*use --engine reference"):
+        ExactPatcher(model, prompts, "kl", "resample")
+
+
 def test_position_biases_are_refused_by_name(monkeypatch):
     model = family_model("gpt2")
     point = model.bridge.hook_dict["blocks.1.attn.hook_pattern"]
@@ -205,14 +273,6 @@ def test_settings_that_cannot_be_are_refused():
         ExactPatcher(model, random_prompts(), "kl", "noise")
     with pytest.raises(PromptError, match="at most 32"):
         ExactPatcher(model, random_prompts((40,)), "kl", "zero")
-
-
-def test_blocks_are_bounded_by_the_rows_of_activations(monkeypatch):
-    model = family_model("gpt2")
-    patcher = ExactPatcher(model, random_prompts((6,) * 4), "kl", "resample")
-    monkeypatch.setattr(exact, "ROWS", 240)
-    assert patcher.block_limit(Receiver("logits")) == 60
-    assert patcher.block_limit(Receiver("v", 1, 0)) == 10
 
 
 def test_gradients_and_hooks_are_left_as_found():
