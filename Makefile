@@ -42,7 +42,7 @@ demo: $(VENV)/.installed  ## Find the IOI circuit of the packaged model and draw
 
 demo-smollm2: $(VENV)/.smollm2  ## The same on a real pretrained model, SmolLM2-135M (4-bit).
 	@$(BIN)/python experiments/demo.py --out $(DEMO) --model smollm2 --prompts 10 \
-	  --corruption flipped --metric logit_diff --tau 0.2 --held-out 24
+	  --corruption flipped --metric logit_diff --tau 0.2 --held-out 40
 
 test: $(VENV)/.dev  ## Run the tests, but for those marked slow.
 	@$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile

@@ -463,7 +463,7 @@ def hash_weights(state: Mapping[str, Tensor]) -> str:
         if value.is_floating_point():
             value = value.float()
         digest.update(f"{key} {tuple(value.shape)}\n".encode())
-        digest.update(value.numpy())
+        digest.update(value.numpy().reshape(-1).data)
     return digest.hexdigest()
 
 

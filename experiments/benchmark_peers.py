@@ -126,7 +126,8 @@ def build_prompts(number: int, length: int, changed: int = 3, seed: int = 0) -> 
 
 def load(directory: Path | str) -> Model:
     """The weights as this project's model, without a tokenizer."""
-    return wrap_module(GPT2LMHeadModel.from_pretrained(directory), name="gpt2-shaped")
+    module = GPT2LMHeadModel.from_pretrained(directory)
+    return wrap_module(module, name="gpt2-shaped", share=True)
 
 
 def report_search(options: argparse.Namespace, weights: Path) -> None:
@@ -280,7 +281,10 @@ def _working(found: dict[str, Any]) -> float:
 
 
 def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    # Not getrusage: its maximum is handed down from the process that started this one.
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / 1e6
 
 
 def _resident_mb() -> float:

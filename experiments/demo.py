@@ -31,6 +31,7 @@ TAU = 0.01
 tried."""
 
 HELD_OUT_SEED = 1000
+HELD_OUT = 100
 DRAWS = 20
 
 
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--metric", default="kl")
     parser.add_argument("--corruption", default="abc")
     parser.add_argument("--prompts", type=int, default=20)
-    parser.add_argument("--held-out", type=int, default=100)
+    parser.add_argument("--held-out", type=int, default=HELD_OUT)
     options = parser.parse_args()
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)

@@ -372,7 +372,9 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_rows(discover, tmp_path,
 
 def test_ctrl_c_exits_130_and_says_how_to_go_on(tmp_path):
     path = tmp_path / "runs.db"
-    victim = process(*SLOW["reference"], "--db", str(path), cwd=tmp_path)
+    # Long enough to be still at it on a machine that is busy with other things.
+    words = [*SLOW["reference"], "--prompts", "60"]
+    victim = process(*words, "--db", str(path), cwd=tmp_path)
     while victim.poll() is None and not stored(path):
         time.sleep(0.01)
     victim.send_signal(signal.SIGINT)
