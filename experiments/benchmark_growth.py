@@ -37,7 +37,7 @@ class Case:
     layers: int = 12
     prompts: int = 8
     length: int = 15
-    tau: float = 0.02
+    tau: float = 0.1
 
 
 def main() -> None:
@@ -55,8 +55,8 @@ def main() -> None:
     base = Case()
     cases = [replace(base, layers=n) for n in (6, 12, 24)]
     cases += [replace(base, prompts=n) for n in (1, 8, 64)]
-    cases += [replace(base, length=n) for n in (8, 15, 30, 60)]
-    cases += [replace(base, tau=tau) for tau in (0.1, 0.02, 0.005)]
+    cases += [replace(base, length=n) for n in (8, 15, 30)]
+    cases += [replace(base, tau=tau) for tau in (0.2, 0.1, 0.05)]
     for case in dict.fromkeys(cases):
         print(row(case, peak), flush=True)
 
