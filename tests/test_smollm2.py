@@ -9,13 +9,17 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import defaultdict
 
+import numpy as np
 import pytest
 
+from discover.acdc import Speculation, search
 from discover.catalogue import smollm2_file
 from discover.evaluation import Evaluator
 from discover.model import load_model
-from discover.patching.reference import ReferenceRunner
+from discover.patching.exact import ExactPatcher
+from discover.patching.reference import ReferencePatcher, ReferenceRunner
 from discover.patching.selfcheck import self_check
 from discover.tasks import build_prompts
 
@@ -49,6 +53,34 @@ def test_it_computes_what_its_graph_says(model, ablation):
     prompts = build_prompts("ioi", model.tokenizer, 2, 0)
     check = self_check(ReferenceRunner(model, prompts, ablation), ablation)
     assert max(check.record().values()) < 1e-5
+
+
+def test_the_engine_decides_as_the_reference_in_every_kind_of_receiver(model):
+    """On a subset: the reference takes a forward for each damage, of 70,651 edges."""
+    prompts = build_prompts("ioi", model.tokenizer, 2, 0)
+    fast, tau = ExactPatcher(model, prompts, "kl", "resample"), 0.05
+    speculation = Speculation(limit=fast.block_limit)
+    rows = defaultdict(list)
+    for decision in search(model.graph, fast, tau, speculation=speculation):
+        rows[decision.edge.receiver].append(decision)
+    slow = ReferencePatcher(model, prompts, "kl", "resample")
+    checked = defaultdict(set)
+    for receiver, found in rows.items():
+        kept = np.array([not decision.removed for decision in found])
+        if found[0].outcome != "dead" and len(checked[receiver.kind]) < 2:
+            for place in {0, len(found) // 2, *np.flatnonzero(kept)[:2]}:
+                before = kept.copy()
+                before[place:] = True
+                after = before.copy()
+                after[place] = False
+                ends = slow.damages(receiver, np.stack([before, after]))
+                decision = found[place]
+                assert ends == pytest.approx([decision.before, decision.after], abs=1e-5)
+                assert (ends[1] - ends[0] < tau) == decision.removed
+                checked[receiver.kind].add((receiver, decision.outcome))
+        slow.commit(receiver, kept)
+    assert set(checked) == {"logits", "mlp", "v", "k", "q"}
+    assert {outcome for found in checked.values() for _, outcome in found} == {"kept", "removed"}
 
 
 def stored(path):
