@@ -68,15 +68,7 @@ def attribute(
         SpecError: unknown method, metric or ablation, or a metric whose gradient says nothing.
         PromptError: prompts do not fit the model or the metric.
     """
-    if method not in METHODS:
-        raise SpecError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
-    if steps < 1:
-        raise SpecError(f"the number of steps must be at least 1, got {steps}")
-    if method == "eap" and metric != "logit_diff":
-        raise SpecError(
-            f"{metric} is smallest at the clean prompts, where its gradient is zero and EAP says "
-            "nothing; use the metric logit_diff or the method eap-ig"
-        )
+    check_method(method, metric, steps)
     model.check_prompts(prompts)
     make_metric(metric, prompts, model.d_vocab)
     rows = ROWS if model.device == "cpu" else DEVICE_ROWS
@@ -87,6 +79,19 @@ def attribute(
         points = [1.0] if method == "eap" else [i / steps for i in range(1, steps + 1)]
         _add_chunk(total, model, part, metric, ablation, points, len(part) / len(prompts))
     return total.by_edge()
+
+
+def check_method(method: str, metric: str, steps: int = STEPS) -> None:
+    """Raise SpecError if there is no such method, or it says nothing under this metric."""
+    if method not in METHODS:
+        raise SpecError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
+    if steps < 1:
+        raise SpecError(f"the number of steps must be at least 1, got {steps}")
+    if method == "eap" and metric != "logit_diff":
+        raise SpecError(
+            f"{metric} is smallest at the clean prompts, where its gradient is zero and EAP says "
+            "nothing; use the metric logit_diff or the method eap-ig"
+        )
 
 
 def draft_of(

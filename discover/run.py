@@ -15,10 +15,10 @@ from discover import __version__
 from discover.acdc import Decision, Speculation, circuit_of, search
 from discover.circuit import Circuit
 from discover.costs import Costs, Counting
-from discover.errors import DiscoverError, MismatchError, RunError, SpecError
+from discover.errors import DiscoverError, MismatchError, RunError
 from discover.graph import Edge
 from discover.patching.reference import ReferencePatcher
-from discover.session import How, Session, numerics, prepare
+from discover.session import How, Session, check_how, numerics, prepare
 from discover.spec import ENGINES, RunSpec
 from discover.store import RunRecord, Store
 
@@ -73,8 +73,7 @@ def open_session(spec: RunSpec, engine: str, how: How, observer: Observer) -> It
     Raises:
         InputError: the spec, model or prompts are unusable.
     """
-    if engine not in ENGINES:
-        raise SpecError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}")
+    check_how(engine, how, spec.metric)
     observer.phase("loading the model")
     pinned, model, prompts = prepare(spec, how.device)
     observer.phase("running clean and corrupted prompts")
@@ -120,6 +119,7 @@ def resume(
     record = store.run(ref)
     if record.status == "done":
         return record
+    check_how(record.engine, how, record.spec.metric)
     observer.phase("loading the model")
     unpinned = dataclasses.replace(record.spec, weights_hash="", prompts_hash="")
     pinned, model, prompts = prepare(unpinned, how.device)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from discover.attribution import STEPS, attribute
+from discover.attribution import STEPS, attribute, check_method
 from discover.graph import ComputationalGraph
 from discover.session import How, numerics, prepare
 from discover.spec import METRICS, RunSpec
@@ -83,6 +83,7 @@ def score(
     Raises:
         InputError: the model, the task or the prompts cannot be had, or the method is none.
     """
+    check_method(method, spec.metric, steps or STEPS)
     phase("loading the model")
     pinned, model, prompts = prepare(spec, device)
     phase(f"scoring {len(model.graph):,} edges on {len(prompts)} prompts")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from discover.acdc import Speculation
-from discover.attribution import METHODS, attribute, draft_of
+from discover.attribution import attribute, check_method, draft_of
 from discover.errors import PromptError, SpecError
 from discover.graph import Edge
 from discover.model import Model, load_model
@@ -46,6 +46,18 @@ class How:
     memory: int | None = None
 
 
+def check_how(engine: str, how: How, metric: str) -> None:
+    """Raise SpecError if the engine is none, or cannot be run like this."""
+    if engine not in ENGINES:
+        raise SpecError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}")
+    if engine == "reference" and (how.block is not None or how.draft is not None):
+        raise SpecError(
+            "the reference engine does not speculate; drop the block size and the draft"
+        )
+    if isinstance(how.draft, str):
+        check_method(how.draft, metric)
+
+
 class Session:
     """One model on one set of prompts under one metric and ablation, for searches at any tau.
 
@@ -59,12 +71,7 @@ class Session:
     def __init__(
         self, spec: RunSpec, model: Model, prompts: PromptPairs, engine: str, how: How
     ) -> None:
-        if engine not in ENGINES:
-            raise SpecError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}")
-        if engine == "reference" and (how.block is not None or how.draft is not None):
-            raise SpecError(
-                "the reference engine does not speculate; drop the block size and the draft"
-            )
+        check_how(engine, how, spec.metric)
         self.spec, self.model, self.prompts = spec, model, prompts
         self.engine, self.how = engine, how
         chunk = make_plan(model, prompts, how.memory).chunk
@@ -103,8 +110,6 @@ class Session:
         """The edges guessed to be kept at tau."""
         draft = self.how.draft
         if isinstance(draft, str):
-            if draft not in METHODS:
-                raise SpecError(f"unknown draft {draft!r}; choose a run, {' or '.join(METHODS)}")
             spec = self.spec
             scores = attribute(self.model, self.prompts, spec.metric, spec.ablation, method=draft)
             return draft_of(self.model.graph.edges, scores, tau)

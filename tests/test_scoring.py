@@ -54,4 +54,6 @@ def test_phases_are_told_and_bad_metrics_refused():
     told = []
     with pytest.raises(SpecError, match="eap-ig"):
         score(RunSpec(model="tiny-ioi", task="ioi", prompts=2), phase=told.append)
-    assert told == ["loading the model", "scoring 479 edges on 2 prompts"]
+    assert told == [], "what cannot be is said before a model is loaded"
+    score(SPEC, phase=told.append)
+    assert told == ["loading the model", "scoring 479 edges on 4 prompts"]
