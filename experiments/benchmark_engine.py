@@ -13,12 +13,11 @@ evaluations and node computations, and whether the circuits are equal.
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
-import platform
 import time
 
 import torch
+from benchmarking import machine
 
 from discover.acdc import Decision, Speculation, circuit_of, search
 from discover.model import Model, load_model
@@ -42,8 +41,7 @@ def main() -> None:
     model = load_model(options.model)
     assert model.tokenizer is not None
     prompts = build_prompts("ioi", model.tokenizer, options.prompts, 0)
-    machine = f"{platform.machine()}, {options.threads} thread(s), {_gflops():.0f} GFLOP/s float32"
-    print(f"{datetime.date.today()}: {machine}, torch {torch.__version__}")
+    print(machine())
     print(f"{options.model}, {len(prompts)} prompts, {options.metric}, tau {options.tau:g}")
     fast, seconds = _engine(model, prompts, options.metric, options.tau)
     evaluated = sum(row.outcome != "dead" for row in fast)
@@ -91,15 +89,6 @@ def _reference(
     rows = list(itertools.islice(found, limit) if limit else found)
     asked = sum(row.outcome != "dead" for row in rows)
     return rows, time.perf_counter() - began, asked
-
-
-def _gflops() -> float:
-    a, b = torch.randn(2048, 1024), torch.randn(1024, 2048)
-    a @ b
-    began = time.perf_counter()
-    for _ in range(5):
-        a @ b
-    return 5 * 2 * 2048 * 1024 * 2048 / (time.perf_counter() - began) / 1e9
 
 
 if __name__ == "__main__":

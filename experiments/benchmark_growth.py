@@ -10,20 +10,18 @@ of the same edges, over seconds and over the FLOP/s of a large matrix product on
 from __future__ import annotations
 
 import argparse
-import datetime
-import platform
 import time
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
+from benchmarking import machine, matmul_flops, random_module, random_prompts
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config
 
 from discover.acdc import Speculation, search
 from discover.model import Model, wrap_module
 from discover.patching.exact import ExactPatcher
-from discover.prompts import PromptPair, PromptPairs
+from discover.prompts import PromptPairs
 
 WIDTH, HEADS, VOCABULARY = 256, 8, 4096
 STRENGTH = {"c_attn": 2.0, "attn.c_proj": 4.0, "c_fc": 1.0, "mlp.c_proj": 0.4}
@@ -46,9 +44,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    peak = _peak()
-    machine = f"{platform.machine()}, {options.threads} thread(s), {peak / 1e9:.0f} GFLOP/s float32"
-    print(f"{datetime.date.today()}: {machine}, torch {torch.__version__}")
+    peak = matmul_flops()
+    print(machine())
     print("| layers | prompts | length | tau | edges | kept | evaluated | search | an evaluation "
           "| of peak |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|---|")
@@ -63,7 +60,7 @@ def main() -> None:
 
 def row(case: Case, peak: float) -> str:
     """One line of the table."""
-    model, prompts = build_model(case.layers), build_prompts(case.prompts, case.length)
+    model, prompts = build_model(case.layers), random_prompts(VOCABULARY, case.prompts, case.length)
     seconds, kept, evaluated, edges = run(model, prompts, case.tau)
     with FlopCounterMode(display=False) as counter:
         run(model, prompts, case.tau)
@@ -85,9 +82,8 @@ def run(model: Model, prompts: PromptPairs, tau: float) -> tuple[float, int, int
     return seconds, kept, sum(decision.outcome != "dead" for decision in rows), len(rows)
 
 
-def build_model(layers: int, seed: int = 0) -> Model:
+def build_model(layers: int) -> Model:
     """Random weights of that depth that leave a circuit."""
-    torch.manual_seed(seed)
     config = GPT2Config(
         n_layer=layers,
         n_head=HEADS,
@@ -98,44 +94,8 @@ def build_model(layers: int, seed: int = 0) -> Model:
         eos_token_id=0,
         tie_word_embeddings=False,
     )
-    module = GPT2LMHeadModel(config)
-    for name, parameter in module.named_parameters():
-        noise = torch.randn_like(parameter)
-        if "ln_" in name:
-            parameter.data = 1 + 0.2 * noise if name.endswith("weight") else 0.05 * noise
-        elif parameter.ndim == 1:
-            parameter.data = 0.02 * noise
-        elif "wte" in name or "wpe" in name:
-            parameter.data = noise * (1.0 if "wte" in name else 0.3)
-        elif "lm_head" in name:
-            parameter.data = 0.3 * noise
-        else:
-            strength = next(value for key, value in STRENGTH.items() if key in name)
-            fan_in = 4 * WIDTH if "mlp.c_proj" in name else WIDTH
-            parameter.data = noise * strength / fan_in**0.5
+    module = random_module(config, STRENGTH, logits=0.3)
     return wrap_module(module, name=f"random-{layers}", share=True)
-
-
-def build_prompts(number: int, length: int, changed: int = 3, seed: int = 0) -> PromptPairs:
-    """Random tokens, of which a few before the last are others in the corrupted twin."""
-    draw = np.random.default_rng(seed)
-    pairs = []
-    for _ in range(number):
-        clean = draw.integers(0, VOCABULARY, length)
-        corrupted = clean.copy()
-        at = draw.choice(length - 1, changed, replace=False)
-        corrupted[at] = draw.integers(0, VOCABULARY, changed)
-        pairs.append(PromptPair(tuple(map(int, clean)), tuple(map(int, corrupted))))
-    return PromptPairs(pairs)
-
-
-def _peak() -> float:
-    a, b = torch.randn(2048, 1024), torch.randn(1024, 2048)
-    a @ b
-    began = time.perf_counter()
-    for _ in range(10):
-        a @ b
-    return 10 * 2 * 2048 * 1024 * 2048 / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":

@@ -31,9 +31,7 @@ Seconds are wall-clock; CPU seconds stand beside them, for machines that others 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
 import resource
 import subprocess
 import sys
@@ -42,8 +40,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from benchmarking import machine, random_module, random_prompts
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from discover.acdc import Speculation, search
@@ -75,8 +73,7 @@ def main() -> None:
         return
     if not options.peer_python:
         parser.error("--peer-python is missing: the interpreter that has AutoCircuit")
-    print(f"{datetime.date.today()}: {platform.machine()}, {options.threads} thread(s), ", end="")
-    print(f"{_gflops():.0f} GFLOP/s float32, torch {torch.__version__}", flush=True)
+    print(machine(), flush=True)
     with tempfile.TemporaryDirectory() as place:
         weights = Path(place) / "weights"
         build_weights(weights)
@@ -86,42 +83,15 @@ def main() -> None:
             report_eap(options, weights)
 
 
-def build_weights(directory: Path, seed: int = 0) -> None:
+def build_weights(directory: Path) -> None:
     """Random weights of GPT-2 small's shape that leave a circuit, as a Hugging Face directory."""
-    torch.manual_seed(seed)
-    module = GPT2LMHeadModel(GPT2Config(tie_word_embeddings=False))
-    width = module.config.n_embd
-    for name, parameter in module.named_parameters():
-        noise = torch.randn_like(parameter)
-        if "ln_" in name:
-            parameter.data = 1 + 0.2 * noise if name.endswith("weight") else 0.05 * noise
-        elif parameter.ndim == 1:
-            parameter.data = 0.02 * noise
-        elif "wte" in name or "wpe" in name:
-            parameter.data = noise * (1.0 if "wte" in name else 0.3)
-        elif "lm_head" in name:
-            parameter.data = 0.2 * noise
-        else:
-            strength = next(value for key, value in STRENGTH.items() if key in name)
-            fan_in = 4 * width if "mlp.c_proj" in name else width
-            parameter.data = noise * strength / fan_in**0.5
-    module.save_pretrained(directory)
+    config = GPT2Config(tie_word_embeddings=False)
+    random_module(config, STRENGTH, logits=0.2).save_pretrained(directory)
 
 
-def build_prompts(number: int, length: int, changed: int = 3, seed: int = 0) -> PromptPairs:
+def build_prompts(number: int, length: int) -> PromptPairs:
     """Random tokens, of which a few before the last are others in the corrupted twin."""
-    draw = np.random.default_rng(seed)
-    vocabulary = GPT2Config().vocab_size
-    pairs = []
-    for _ in range(number):
-        clean = draw.integers(0, vocabulary, length)
-        corrupted = clean.copy()
-        at = draw.choice(length - 1, changed, replace=False)
-        corrupted[at] = draw.integers(0, vocabulary, changed)
-        right, wrong = (int(token) for token in draw.choice(vocabulary, 2, replace=False))
-        twins = [tuple(int(token) for token in row) for row in (clean, corrupted)]
-        pairs.append(PromptPair(twins[0], twins[1], (right,), (wrong,)))
-    return PromptPairs(pairs)
+    return random_prompts(GPT2Config().vocab_size, number, length)
 
 
 def load(directory: Path | str) -> Model:
@@ -290,15 +260,6 @@ def _peak_mb() -> float:
 def _resident_mb() -> float:
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize() / 1e6
-
-
-def _gflops() -> float:
-    a, b = torch.randn(2048, 1024), torch.randn(1024, 2048)
-    a @ b
-    began = time.perf_counter()
-    for _ in range(5):
-        a @ b
-    return 5 * 2 * 2048 * 1024 * 2048 / (time.perf_counter() - began) / 1e9
 
 
 if __name__ == "__main__":
