@@ -1,0 +1,22 @@
+"""Labelled results of patching experiments: numbers, tables, figures, agreement."""
+
+from __future__ import annotations
+
+from discover.labelled.agreement import Agreement, Offender, agreement
+from discover.labelled.array import LabelledArray, Ranked
+from discover.labelled.drawing import Drawing
+from discover.labelled.figure import Heatmap, heatmap
+from discover.labelled.results import LabelledList, Results
+
+__all__ = [
+    "Agreement",
+    "Drawing",
+    "Heatmap",
+    "LabelledArray",
+    "LabelledList",
+    "Offender",
+    "Ranked",
+    "Results",
+    "agreement",
+    "heatmap",
+]
