@@ -95,7 +95,7 @@ def settings() -> Iterator[None]:
     from matplotlib import style
 
     with mpl.rc_context(), style.context("default"):
-        mpl.rcParams.update(STYLE)
+        mpl.rcParams.update(STYLE)  # type: ignore[arg-type]
         yield
 
 
@@ -137,7 +137,7 @@ def text_width(text: str, size: float = 8, bold: bool = False) -> float:
 def _renderer() -> Any:
     from matplotlib.backends.backend_agg import RendererAgg
 
-    return RendererAgg(8, 8, 72)
+    return RendererAgg(8, 8, 72)  # type: ignore[no-untyped-call]
 
 
 def wrapped(text: str, width: float, size: float = 8) -> list[str]:

@@ -13,7 +13,7 @@ from discover.errors import InputError
 from discover.labelled.array import LabelledArray
 from discover.labelled.drawing import Drawing, literal, literal_legend, new_figure, settings
 from discover.labelled.grid import Grid, grid, scale_limit, value_text
-from discover.labelled.layout import ANNOTATION, FONT, Facet, Sheet, Ticks, sheet
+from discover.labelled.layout import ANNOTATION, FONT, Facet, Sheet, sheet
 from discover.labelled.results import one_unit
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ def heatmap(
     numbers = [_numbers(part, end, percent) for part in grids] if annotate else None
     directions = dict.fromkeys(array.direction for array in given if array.direction)
     with settings():
-        plan = sheet(grids, title, columns, numbers, [unit, *directions], _has_nan(grids))
-        figure = _draw(plan, end, percent)
+        marks = _marks(end, percent)
+        plan = sheet(grids, title, columns, numbers, marks, [unit, *directions], _has_nan(grids))
+        figure = _draw(plan, end)
     return Heatmap(figure, end)
 
 
@@ -82,11 +83,21 @@ def _numbers(part: Grid, limit: float, percent: bool) -> list[list[str]]:
     ]
 
 
+def _marks(limit: float, percent: bool) -> dict[float, str]:
+    """Round values between the ends of the scale, and their texts."""
+    from matplotlib.ticker import MaxNLocator
+
+    found = MaxNLocator(6, symmetric=True).tick_values(-limit, limit)
+    shown = [float(value) for value in found if abs(value) <= limit]
+    texts = [f"{100 * v:g}%" if percent else f"{v:g}" for v in shown]
+    return {v: text.replace("-", "\u2212") for v, text in zip(shown, texts, strict=True)}
+
+
 def _has_nan(grids: Sequence[Grid]) -> bool:
     return any(bool(np.isnan(part.values).any()) for part in grids)
 
 
-def _draw(plan: Sheet, limit: float, percent: bool) -> Figure:
+def _draw(plan: Sheet, limit: float) -> Figure:
     figure = new_figure(plan.width, plan.height)
     for facet in plan.facets:
         x, y, width, height = facet.box
@@ -96,7 +107,7 @@ def _draw(plan: Sheet, limit: float, percent: bool) -> Figure:
         _titles(figure, plan, facet)
         if facet.numbers is not None:
             _annotate(axes, facet, limit)
-    _colour_bar(figure, plan, limit, percent)
+    _colour_bar(figure, plan, limit)
     for line, text in enumerate(plan.title):
         x, y = plan.point(plan.margin, plan.margin + 0.2 * line)
         literal(figure.text(x, y, text, size=11, weight="bold", va="top"))
@@ -126,9 +137,8 @@ def _cells(axes: Axes, facet: Facet, limit: float) -> None:
 def _labels(axes: Axes, facet: Facet) -> None:
     below, left = facet.column_ticks, facet.row_ticks
     axes.set_xticks(below.places, below.texts, rotation=90 if below.rotated else 0, size=FONT)
-    axes.set_yticks(left.places, left.texts if facet.row_labels else [], size=FONT) if (
-        facet.row_labels
-    ) else axes.set_yticks(left.places, [""] * len(left.places))
+    texts = left.texts if facet.row_labels else [""] * len(left.places)
+    axes.set_yticks(left.places, texts, size=FONT)
     for axis, ticks in ((axes.xaxis, below), (axes.yaxis, left)):
         literal(*axis.get_ticklabels())
         if ticks.grouped or not any(ticks.texts):
@@ -168,19 +178,18 @@ def _annotate(axes: Axes, facet: Facet, limit: float) -> None:
             )  # fmt: skip
 
 
-def _colour_bar(figure: Figure, plan: Sheet, limit: float, percent: bool) -> None:
+def _colour_bar(figure: Figure, plan: Sheet, limit: float) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     axes = figure.add_axes(plan.fractions(*plan.bar))
     over = any(bool((np.abs(facet.grid.values) > limit).any()) for facet in plan.facets)
     colours = ScalarMappable(Normalize(-limit, limit), COLOURS)
     bar = figure.colorbar(
-        colours, cax=axes, ticks=MaxNLocator(6, symmetric=True), extend="both" if over else "neither",
-        format=PercentFormatter(1, symbol="%") if percent else None,
-    )  # fmt: skip
-    bar.outline.set_linewidth(0.6)  # type: ignore[operator]
+        colours, cax=axes, ticks=list(plan.bar_ticks), extend="both" if over else "neither"
+    )
+    bar.set_ticklabels(list(plan.bar_ticks.values()))
+    bar.outline.set_linewidth(0.6)
     x, y, _, height = plan.bar
     for line, text in enumerate(plan.bar_lines):
         place = plan.point(x + plan.bar_text + 0.16 * line, y + height / 2)
@@ -199,6 +208,3 @@ def _explain(figure: Figure, plan: Sheet) -> None:
     literal_legend(legend)
     # matplotlib draws no hatch at line width 0 in some formats.
     legend.get_patches()[0].set_linewidth(0.5)
-
-
-__all__ = ["Heatmap", "Ticks", "heatmap"]

@@ -38,7 +38,9 @@ class Side:
         """Start, stop and name of each run of places with one outer label; none for one axis."""
         if len(self.axes) < 2:
             return []
-        inner = math.prod(len({place[i] for place in self.places}) for i in range(1, len(self.axes)))
+        inner = math.prod(
+            len({place[i] for place in self.places}) for i in range(1, len(self.axes))
+        )
         starts = range(0, len(self.places), inner)
         return [(start, start + inner, short(shown(self.places[start][0]))) for start in starts]
 

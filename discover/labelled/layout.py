@@ -20,7 +20,7 @@ LONGEST_SIDE = 14.0
 """Beyond this labels are thinned or grouped instead of the figure growing on."""
 WIDEST = 22.0
 """Facets wrap into another row beyond this width."""
-BAR_WIDTH, BAR_TICKS = 0.16, 0.68
+BAR_WIDTH = 0.16
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,21 @@ class Facet:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A whole figure: sizes in inches, `bar` the colour bar's box, `bar_lines` its label."""
+    """A whole figure: sizes in inches, `bar` the colour bar's box, `bar_lines` its label.
+
+    `bar_ticks` holds the texts at its values; `bar_text` is how far right of it the label begins.
+    """
 
     width: float
     height: float
     facets: list[Facet]
     title: list[str]
     bar: tuple[float, float, float, float]
+    bar_ticks: dict[float, str]
     bar_lines: list[str]
+    bar_text: float
     explains_nan: bool
     margin: float = MARGIN
-    bar_text: float = BAR_WIDTH + BAR_TICKS
 
     def fractions(
         self, x: float, y: float, width: float, height: float
@@ -102,6 +106,7 @@ def sheet(
     title: str,
     columns: int | None,
     numbers: Sequence[list[list[str]]] | None,
+    bar_ticks: dict[float, str],
     bar_texts: Sequence[str],
     has_nan: bool,
 ) -> Sheet:
@@ -117,10 +122,11 @@ def sheet(
         facets += placed
         right = max(right, width)
     bar_top = body + 0.24
-    bar_height = min(max(top - bar_top - 0.4, 2.2), 5.0)
+    bar_height = min(max(top - bar_top - 0.4, 1.7), 5.0)
     bar_lines = [piece for text in bar_texts for piece in wrapped(shown(text), bar_height + 0.3)]
     bar_left = right + 0.25
-    width = bar_left + BAR_WIDTH + BAR_TICKS + 0.16 * len(bar_lines) + MARGIN
+    bar_text = BAR_WIDTH + 0.16 + max(text_width(text, FONT) for text in bar_ticks.values())
+    width = bar_left + bar_text + 0.16 * len(bar_lines) + MARGIN
     # A long title makes a narrow figure wider before it is broken into many lines.
     width = max(width, min(text_width(shown(title), 11, bold=True) + 2 * MARGIN, 6.0))
     title_lines = _title(title, width - 2 * MARGIN)
@@ -128,7 +134,7 @@ def sheet(
     height = max(top, bar_top + bar_height + 0.2) + (0.25 if has_nan else 0) + MARGIN + down
     return Sheet(
         width, height, [_moved(facet, down) for facet in facets], title_lines,
-        (bar_left, bar_top + down, BAR_WIDTH, bar_height), bar_lines, has_nan,
+        (bar_left, bar_top + down, BAR_WIDTH, bar_height), bar_ticks, bar_lines, bar_text, has_nan,
     )  # fmt: skip
 
 
@@ -145,9 +151,7 @@ def _moved(facet: Facet, down: float) -> Facet:
     )  # fmt: skip
 
 
-def _cell(
-    grids: Sequence[Grid], numbers: Sequence[list[list[str]]] | None
-) -> tuple[float, float]:
+def _cell(grids: Sequence[Grid], numbers: Sequence[list[list[str]]] | None) -> tuple[float, float]:
     """Width and height of every cell of all facets."""
     width = _side_of_cell(max(part.values.shape[1] for part in grids))
     height = _side_of_cell(max(part.values.shape[0] for part in grids))
