@@ -94,7 +94,7 @@ def settings() -> Iterator[None]:
     import matplotlib as mpl
     from matplotlib import style
 
-    with mpl.rc_context(), style.context("default"):
+    with style.context("default"):
         mpl.rcParams.update(STYLE)  # type: ignore[arg-type]
         yield
 

@@ -108,7 +108,7 @@ def scale_limit(grids: Sequence[Grid]) -> float:
 
 def decimals(limit: float) -> int:
     """How many decimals numbers up to `limit` need: two, and more for small ones."""
-    return min(max(2, 1 - math.floor(math.log10(limit))), 8)
+    return max(2, 1 - math.floor(math.log10(limit)))
 
 
 def value_text(value: float, limit: float, percent: bool = False) -> str:
@@ -117,6 +117,6 @@ def value_text(value: float, limit: float, percent: bool = False) -> str:
         return "-"
     if percent:
         return f"{100 * value:+.0f}%"
-    if limit >= 1e5 or limit < 1e-5:
+    if limit >= 1e5 or limit < 1e-3:
         return f"{value:+.1e}"
     return f"{value:+.{decimals(limit)}f}"

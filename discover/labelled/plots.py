@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -93,7 +94,8 @@ def histogram(
         figure, axes = _canvas(5.0, 3.2, title)
         for place, (name, found) in enumerate(finite.items()):
             axes.hist(
-                found, edges, histtype="stepfilled", label=f"{shown(name)} (n = {len(found)})",
+                found, edges.tolist(), histtype="stepfilled",
+                label=f"{shown(name)} (n = {len(found)})",
                 facecolor=(COLOURS[place % len(COLOURS)], 0.2), linewidth=1.2,
                 edgecolor=COLOURS[place % len(COLOURS)], linestyle=_dash(place),
             )  # fmt: skip
@@ -182,21 +184,22 @@ def _name_points(
     taken: list[tuple[float, float, float, float]] = []
     for far in offenders:
         x, y = (far.exact - ends[0]) * scale, (far.estimate - ends[0]) * scale
-        width = text_width(far.text, 7)
+        width = text_width(far.text, 7) + 0.04
         boxes = _places_around(x, y, width)
         box = min(boxes, key=lambda b: _cover(b, taken, dots))
         taken.append(box)
-        text = axes.annotate(
-            far.text, (far.exact, far.estimate), (box[0] / SIZE, box[1] / SIZE),
-            textcoords="axes fraction", size=7, va="bottom", ha="left",
-            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#606060", "shrinkB": 2},
-        )  # fmt: skip
-        literal(text)
+        corner = (ends[0] + box[0] / scale, ends[0] + (box[1] + 0.02) / scale)
+        literal(axes.text(*corner, far.text, size=7, va="bottom", ha="left"))
+        # From a name that had to move away, a line leads back to its point.
+        near = (min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3]))
+        if math.dist(near, (x, y)) > 0.1:
+            line = [(ends[0] + at[0] / scale, ends[0] + at[1] / scale) for at in (near, (x, y))]
+            axes.plot(*zip(*line, strict=True), color="#606060", linewidth=0.4, zorder=1)
 
 
 def _places_around(x: float, y: float, width: float) -> list[tuple[float, float, float, float]]:
     """Boxes (left, lower, right, upper; inches) near a point, nearest first, inside the square."""
-    height = 0.12
+    height = 0.15
     found = []
     for away in (0.06, 0.18, 0.32, 0.5, 0.7):
         for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
@@ -215,6 +218,9 @@ def _cover(
 ) -> int:
     """How badly a name would lie there: names covered count far more than points."""
     left, low, right, high = box
-    names = sum(left < r and l < right and low < h and b < high for l, b, r, h in taken)
+    names = sum(
+        left < other[2] and other[0] < right and low < other[3] and other[1] < high
+        for other in taken
+    )
     inside = (dots > (left - 0.03, low - 0.03)).all(1) & (dots < (right + 0.03, high + 0.03)).all(1)
     return 1000 * names + int(inside.sum())

@@ -72,7 +72,8 @@ def print_terminal(
     """
     target = sys.stdout if file is None else file
     if color is None:
-        color = target.isatty() and not os.environ.get("NO_COLOR")
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        color = target.isatty() and not plain
     width = _width(width)
     _print(_lines(shown_values, width), target, width, color)
 
