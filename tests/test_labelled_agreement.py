@@ -35,9 +35,9 @@ def test_known_values():
         ("head 0", 2, 1),
     ]
     assert str(found) == (
-        "Over 4 cells: Spearman 0.800, Pearson 0.906, mean absolute error 1 nats. The sign is "
+        "Over 4 cells: Spearman 0.800, Pearson 0.925, mean absolute error 1 nats. The sign is "
         "right in 100% of the 4 largest exact values. Farthest off: head 4 (-3, exactly -1). "
-        "1 cells without a value were left out."
+        "Left out for want of a value: 1."
     )
 
 

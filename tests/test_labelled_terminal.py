@@ -93,7 +93,7 @@ def test_print_goes_to_stdout(capsys):
 def test_no_line_is_wider_than_asked_and_no_number_is_lost(array, width, color):
     text = ESCAPES.sub("", array.terminal(width=width, color=color))
     assert max(cell_len(line) for line in text.split("\n")) <= width
-    numbers = re.findall(r"[+-]\d+\.\d\d+", text.split("clean\n")[-1])
+    numbers = re.findall(r"[+-]\d+\.\d+(?:e[+-]\d+)?", text.split("clean\n")[-1])
     assert len(numbers) >= np.isfinite(array.values).sum()
 
 

@@ -60,7 +60,7 @@ class Agreement:
             far = self.worst[0]
             text += f" Farthest off: {far.text} ({far.estimate:.3g}, exactly {far.exact:.3g})."
         if self.left_out:
-            text += f" {self.left_out} cells without a value were left out."
+            text += f" Left out for want of a value: {self.left_out}."
         return text
 
 
