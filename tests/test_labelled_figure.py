@@ -139,6 +139,24 @@ def test_any_arrays_can_be_drawn_without_texts_meeting(given_arrays, annotate, p
     assert meetings(figure) == []
 
 
+def test_long_words_and_lines_of_a_title_are_broken():
+    title = "first line\nsecond " + "/a/very/long/path" * 9
+    for figure in (heatmap(heads(2, 2), title=title).figure, scatter(heads(2, 2), heads(2, 2),
+                   title=title).figure):  # fmt: skip
+        assert meetings(figure) == []
+        shown = [t.get_text() for t in texts(figure)]
+        assert "first line" in shown
+        assert "path" in "".join(shown)
+
+
+def test_results_are_drawn_by_their_numbers_alone():
+    items = LabelledList(["a"], ("layer",), [{"layer": 0}])
+    results = Results({"z": heads(2, 2), "l": items, "q": heads(2, 2)})
+    for drawn in (heatmap(results), results.heatmap()):
+        shown = [t.get_text() for t in texts(drawn.figure)]
+        assert ("z" in shown, "q" in shown, "l" in shown) == (True, True, False)
+
+
 def test_the_check_for_meetings_can_fail():
     figure = heatmap(heads(3, 3)).figure
     figure.text(0.3, 0.5, "written across everything" * 3)
@@ -265,6 +283,7 @@ def test_the_colour_bar_says_unit_and_direction():
     ("call", "said"),
     [
         (lambda: heatmap([]), "nothing to draw"),
+        (lambda: heatmap([np.zeros((2, 2))]), "got a ndarray"),
         (lambda: heatmap(heads(1, 1), limit=0), "limit=0"),
         (lambda: heatmap(heads(1, 1), limit=NAN), "limit=nan"),
         (lambda: heatmap(heads(1, 1), columns=0), "columns=0"),
@@ -359,6 +378,17 @@ def test_notebooks_get_a_png():
 @pytest.mark.parametrize("kind", ["scatter", "histogram", "curve"])
 def test_texts_of_small_figures_do_not_meet(kind):
     assert meetings(all_kinds()[kind].figure) == []
+
+
+@pytest.mark.parametrize("scale", [1e-9, 3e-5, 2.6e-4, 1.0, 1e4, 1e7])
+def test_numbers_of_any_size_have_room(scale):
+    values = np.array([-1.0, 0.3, 0.9]) * scale
+    x, y = (LabelledArray(v, ("head",), name="z", **UNIT) for v in (values, values[::-1]))
+    assert meetings(scatter(x, y, title="Estimate against exact").figure) == []
+    assert meetings(histogram({"a": values}, title="Values", x_label="x").figure) == []
+    drawn = curve(np.abs(values), {"a": values}, title="Curve", x_label="x", y_label="y")
+    assert meetings(drawn.figure) == []
+    assert meetings(heatmap([x, y], title="Values").figure) == []
 
 
 def test_a_scatter_names_the_worst_and_draws_the_identity():

@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import math
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -193,9 +194,13 @@ class LabelledArray:
         Raises:
             InputError: `n` is negative or no integer; `by` is none of the three.
         """
-        if not isinstance(n, int) or n < 0:
+        try:
+            count = operator.index(n)
+        except TypeError:
+            count = -1
+        if count < 0:
             raise InputError(f"top got n={n!r}; give how many cells to list, 0 or more")
-        return self._ranked(by, -math.inf, n)
+        return self._ranked(by, -math.inf, count)
 
     def above(self, threshold: float, by: By = "abs") -> list[Ranked]:
         """All cells whose size is greater than the threshold, ordered as by `top`.

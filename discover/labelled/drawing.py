@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from discover.errors import InputError
 from discover.labelled.array import write_bytes
+from discover.labelled.naming import shown
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -141,11 +142,23 @@ def _renderer() -> Any:
 
 
 def wrapped(text: str, width: float, size: float = 8) -> list[str]:
-    """The text in lines no wider than `width` inches, broken at spaces."""
+    """The text in printable lines no wider than `width` inches, broken at spaces if it can be."""
     lines: list[str] = []
-    for word in text.split():
-        if lines and text_width(f"{lines[-1]} {word}", size) <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
+    for line in text.splitlines():
+        start = len(lines)
+        for word in shown(line).split():
+            if len(lines) > start and text_width(f"{lines[-1]} {word}", size) <= width:
+                lines[-1] += f" {word}"
+            else:
+                lines += _broken(word, width, size)
     return lines
+
+
+def _broken(word: str, width: float, size: float) -> list[str]:
+    """One word in as many pieces as it takes, such as a path."""
+    pieces = [""]
+    for character in word:
+        if pieces[-1] and text_width(pieces[-1] + character, size) > width:
+            pieces.append("")
+        pieces[-1] += character
+    return pieces

@@ -14,7 +14,7 @@ from discover.labelled.array import LabelledArray
 from discover.labelled.drawing import Drawing, literal, literal_legend, new_figure, settings
 from discover.labelled.grid import Grid, grid, scale_limit, value_text
 from discover.labelled.layout import ANNOTATION, FONT, Facet, Sheet, sheet
-from discover.labelled.results import one_unit
+from discover.labelled.results import Results, one_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ class Heatmap(Drawing):
 
 
 def heatmap(
-    arrays: LabelledArray | Sequence[LabelledArray],
+    arrays: LabelledArray | Results | Sequence[LabelledArray],
     *,
     title: str = "",
     columns: int | None = None,
@@ -55,9 +55,7 @@ def heatmap(
         InputError: there are no arrays, they are in different units, or `limit` or `columns` is not
             above 0.
     """
-    given = [arrays] if isinstance(arrays, LabelledArray) else list(arrays)
-    if not given:
-        raise InputError("there is nothing to draw: heatmap got no arrays of numbers")
+    given = _arrays(arrays)
     if limit is not None and not (math.isfinite(limit) and limit > 0):
         raise InputError(f"limit={limit!r} cannot be the end of a colour scale; give it above 0")
     if columns is not None and columns < 1:
@@ -74,6 +72,18 @@ def heatmap(
         plan = sheet(grids, title, columns, numbers, marks, [unit, *directions], _has_nan(grids))
         figure = _draw(plan, end)
     return Heatmap(figure, end)
+
+
+def _arrays(given: LabelledArray | Results | Sequence[LabelledArray]) -> list[LabelledArray]:
+    if isinstance(given, LabelledArray):
+        return [given]
+    found = given.arrays() if isinstance(given, Results) else list(given)
+    if not found:
+        raise InputError("there is nothing to draw: heatmap got no arrays of numbers")
+    for array in found:
+        if not isinstance(array, LabelledArray):
+            raise InputError(f"heatmap draws LabelledArrays; it got a {type(array).__name__}")
+    return found
 
 
 def _numbers(part: Grid, limit: float, percent: bool) -> list[list[str]]:

@@ -123,7 +123,7 @@ def sheet(
         right = max(right, width)
     bar_top = body + 0.24
     bar_height = min(max(top - bar_top - 0.4, 1.7), 5.0)
-    bar_lines = [piece for text in bar_texts for piece in wrapped(shown(text), bar_height + 0.3)]
+    bar_lines = [piece for text in bar_texts for piece in wrapped(text, bar_height + 0.3)]
     bar_left = right + 0.25
     bar_text = BAR_WIDTH + 0.16 + max(text_width(text, FONT) for text in bar_ticks.values())
     width = bar_left + bar_text + 0.16 * len(bar_lines) + MARGIN
@@ -140,7 +140,7 @@ def sheet(
 
 def _title(title: str, width: float) -> list[str]:
     # Bold runs about an eighth wider than the plain font that is measured.
-    return wrapped(shown(title), width / 1.15, 11)
+    return wrapped(title, width / 1.15, 11)
 
 
 def _moved(facet: Facet, down: float) -> Facet:

@@ -156,10 +156,11 @@ def _called(array: LabelledArray, otherwise: str) -> str:
 
 def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     """A figure whose axes measure `width` by `height` inches, with room for labels and title."""
-    left, below, margin = 0.8, 0.55, 0.2
+    left, below, margin = 0.95, 0.55, 0.2
     # Bold runs about an eighth wider than the plain font that is measured.
-    lines = wrapped(shown(title), (left + width) / 1.15, 11)
-    above = margin + 0.2 * len(lines)
+    lines = wrapped(title, (left + width) / 1.15, 11)
+    # Between title and axes there is room for the factor that matplotlib takes out of numbers.
+    above = margin + 0.15 + 0.2 * len(lines)
     whole = (left + width + margin, below + height + above)
     figure = new_figure(*whole)
     box = (left / whole[0], below / whole[1], width / whole[0], height / whole[1])
