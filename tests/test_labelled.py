@@ -148,14 +148,18 @@ def test_transpose_wants_every_axis_once():
 
 
 @law
-@given(arrays(), st.sampled_from(["abs", "high", "low"]), st.integers(0, 30))
-def test_top_is_what_sorting_all_cells_gives(array, by, n):
+@given(
+    arrays(),
+    st.sampled_from(["abs", "high", "low"]),
+    st.integers(0, 30),
+    st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_top_is_what_sorting_all_cells_gives(array, by, n, threshold):
     size = {"abs": abs, "high": float, "low": lambda v: -v}[by]
     cells = [(labels, value) for labels, value in array.cells() if not math.isnan(value)]
     expected = sorted(cells, key=lambda cell: -size(cell[1]))  # stable: ties in canonical order
     found = array.top(n, by)
     assert [(item.labels, item.value) for item in found] == expected[:n]
-    threshold = 0.5
     above = [(item.labels, item.value) for item in array.above(threshold, by)]
     assert above == [cell for cell in expected if size(cell[1]) > threshold]
 

@@ -50,6 +50,7 @@ def test_signs_count_only_where_the_exact_value_is_large_and_has_one():
     assert math.isnan(agreement(estimate, line([0.0] * 5)).sign_agreement)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e300])
 def test_constants_have_no_correlation(constant):
     found = agreement(line([constant] * 7), line(np.arange(7.0)))

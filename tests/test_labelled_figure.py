@@ -117,6 +117,7 @@ LAYOUTS = {
     "one number": [of((), ())],
     "long name, narrow grid": [of((3, 1), ("layer", "head"), "a component's long name")] * 3,
     "wide": [heads(2, 100)],
+    "deep": [heads(200, 2)],
     "one layer": [of((1, 1), ("layer_of_the_long_axis_name", "head"))],
 }
 
@@ -187,6 +188,7 @@ def array_by_label(array: LabelledArray, shown) -> np.ndarray:
         (("layer", "head"), ("layer",), ("head",)),
         (("head", "layer"), ("layer",), ("head",)),
         (("layer", "pos", "head"), ("layer", "head"), ("pos",)),
+        (("head", "pos", "layer"), ("layer", "head"), ("pos",)),
         (AXES[-1], ("src_layer", "src_head"), ("layer", "head")),
         (("src_layer", "layer"), ("src_layer",), ("layer",)),
         (("query", "key"), ("query",), ("key",)),
@@ -248,6 +250,14 @@ def test_missing_cells_are_hatched_and_explained():
     whole = heatmap(LabelledArray(np.nan_to_num(values), ("layer", "head"))).figure
     assert not whole.axes[0].patch.get_hatch()
     assert "no value (NaN)" not in [t.get_text() for t in texts(whole)]
+
+
+def test_infinities_have_the_strongest_colours_not_the_hatching():
+    array = LabelledArray([np.inf, -np.inf, 0.5], ("head",))
+    drawn = heatmap(array)
+    assert drawn.limit == 0.5
+    assert np.ma.getmaskarray(mesh(drawn.figure).get_array()).sum() == 0
+    assert mesh(drawn.figure).get_array().ravel().tolist() == [0.5, -0.5, 0.5]
 
 
 @pytest.mark.parametrize("value", [0.0, NAN, float("inf"), -float("inf"), 1e-320, 1e-12, 1.7e308])

@@ -97,6 +97,13 @@ def test_no_line_is_wider_than_asked_and_no_number_is_lost(array, width, color):
     assert len(numbers) >= np.isfinite(array.values).sum()
 
 
+def test_long_axis_titles_are_cut_to_the_width():
+    array = LabelledArray(np.zeros((2, 2, 2, 2)), ("src_layer", "src_head", "layer", "head"))
+    lines = array.terminal(width=20).splitlines()
+    assert max(cell_len(line) for line in lines) <= 20
+    assert any(line.endswith("…") for line in lines)
+
+
 def test_small_values_get_more_decimals():
     assert "+0.0012" in LabelledArray([0.00123], ("layer",)).terminal()
     assert "+1.2e-07" in LabelledArray([1.23e-7], ("layer",)).terminal()
