@@ -196,6 +196,39 @@ class Anatomy(ABC):
         activation = block.original_component.activation_fn
         return lambda x: out(activation(into(x)))
 
+    @property
+    def has_gated_mlp(self) -> bool:
+        """Whether neurons are gated (Llama): `post = act(pre) * pre_linear`."""
+        return "blocks.0.mlp.hook_pre_linear" in self.bridge.hook_dict
+
+    def neurons(
+        self, layer: int, x: Float[Tensor, "... d_model"], point: str
+    ) -> Float[Tensor, "... d_mlp"]:
+        """What passes a hook point of a layer's MLP (`hook_pre`, ...) for these streams."""
+        rows = self.normalise(layer, "mlp", x.reshape(-1, x.shape[-1]))
+        mlp, seen = self.bridge.blocks[layer].mlp, []
+        name = f"blocks.{layer}.mlp.{point}"
+
+        def keep(value: Tensor, hook: Any) -> None:  # noqa: ARG001
+            seen.append(value.detach())
+
+        with self._precision(), torch.no_grad(), self.bridge.hooks(fwd_hooks=[(name, keep)]):
+            if mlp.name is not None:
+                mlp(rows[None])
+            else:  # OPT's two linear maps stand in the block itself.
+                activation = self.bridge.blocks[layer].original_component.activation_fn
+                mlp.out(activation(getattr(mlp, "in")(rows)))
+        if not seen:
+            raise ModelError(f"nothing passes {name} of {self.name}")
+        return seen[0].reshape(*x.shape[:-1], -1)
+
+    def neuron_output(
+        self, layer: int, change: Float[Tensor, "... d_mlp"]
+    ) -> Float[Tensor, "... d_model"]:
+        """What a change of a layer's `post` activations changes of what its MLP writes."""
+        out = self._module(self.bridge.blocks[layer].mlp.out)
+        return out(change) - out(torch.zeros_like(change))
+
     def final_norm(self, x: Tensor) -> Tensor:
         """The norm in front of the unembedding, over the last axis of any tensor.
 

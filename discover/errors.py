@@ -8,6 +8,7 @@
     │   ├── TaskError            an unknown task, or an option that it lacks
     │   ├── PromptError          a prompt, an answer or a prompts file
     │   ├── GraphError           an unknown node or edge name, an impossible shape
+    │   ├── PatchError           a node, position or combination that cannot be patched
     │   ├── SpecError            a run's settings (tau, metric, ablation, ...)
     │   ├── StoreError           the database: unreachable, locked, wrong schema, no such run
     │   └── MismatchError        the model, prompts or rows at hand are not the stored run's
@@ -47,6 +48,10 @@ class PromptError(InputError):
 
 class GraphError(InputError):
     """A node or edge name is unknown, or a graph's shape is impossible."""
+
+
+class PatchError(InputError):
+    """A node, position or combination of nodes cannot be patched."""
 
 
 class SpecError(InputError):

@@ -9,6 +9,7 @@ import contextlib
 import copy
 import functools
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -211,16 +212,19 @@ class Model(Anatomy):
         hooks: Sequence[NamedHook] = (),
         *,
         gradients: bool = False,
+        start: tuple[int, Float[Tensor, "batch pos d_model"]] | None = None,
     ) -> Float[Tensor, "batch pos d_vocab"]:
         """Logits of tokens Int[batch, pos], with hooks by hook-point name.
 
         Hooks are removed again whatever happens. Gradients are off unless asked for; weights never
-        want any, so a hook must give a tensor that does.
+        want any, so a hook must give a tensor that does. `start`: a layer and the residual stream
+        that enters it; the layers before it are not computed (`n_layers`: none is).
 
         Raises:
             ModelError: a hook did not fire (so that nothing is ever silently not done).
         """
-        logits, silent = self._run(tokens, padded, hooks, gradients)
+        with self._starting_at(start):
+            logits, silent = self._run(tokens, padded, hooks, gradients)
         if silent:
             raise ModelError(
                 f"hook point(s) {', '.join(sorted(silent))} of {self.name} did not fire; this "
@@ -242,6 +246,93 @@ class Model(Anatomy):
         with mode, self._precision(), self._hooked(points):
             logits: Tensor = self.bridge(tokens.to(self.device), **self._padding(padded))
         return logits, silent
+
+    @contextlib.contextmanager
+    def _starting_at(self, start: tuple[int, Tensor] | None) -> Iterator[None]:
+        """Replace the blocks below a layer by ones that hand on what is to enter that layer."""
+        layer, stream = start or (0, None)
+        if not 0 <= layer <= self.graph.n_layers:
+            raise ModelError(f"{self.name} has no layer {layer} to start at")
+        if stream is None:
+            yield
+            return
+        if layer == 0:
+            # Nothing to leave out: the stream replaces what the embedding gives.
+            with self._hooked([("blocks.0.hook_in", _adapt("", lambda _: stream, set()))]):
+                yield
+            return
+
+        handed_on = (stream,) if self._blocks_give_tuples else stream
+
+        def hand_on(*_args: Any, **_kwargs: Any) -> Any:
+            return handed_on
+
+        skipped = [self.bridge.blocks[at] for at in range(layer)]
+        try:
+            for block in skipped:
+                # The bridge's own `__setattr__` would pass this on to the wrapped module.
+                block.__dict__["forward"] = hand_on
+            yield
+        finally:
+            for block in skipped:
+                block.__dict__.pop("forward", None)
+
+    @functools.cached_property
+    def d_mlp(self) -> int:
+        """How many neurons an MLP has; 0 if there are none.
+
+        Raises:
+            ModelError: layers differ in that.
+        """
+        if not self.graph.mlp:
+            return 0
+        points = [f"blocks.{at}.mlp.out.hook_in" for at in range(self.graph.n_layers)]
+        sizes = {value.shape[-1] for value in self._probe(points).values()}
+        if len(sizes) != 1:
+            raise ModelError(f"the MLPs of {self.name} do not have equally many neurons each")
+        return int(sizes.pop())
+
+    def check_point(self, point: str, layer: int) -> None:
+        """Raise ModelError unless changing what passes a point of a block changes the logits.
+
+        Some bridges show activations (attention scores, say) that the model has already used.
+        """
+        if point in self._working_points:
+            return
+        name = f"blocks.{layer}.{point}"
+        noise = torch.Generator(device="cpu").manual_seed(0)
+
+        def disturb(value: Tensor) -> Tensor:
+            added = torch.randn(value.shape, generator=noise, dtype=torch.float64)
+            return value + added.to(value) * value.abs().clamp(max=1e3).mean().clamp(min=1e-3)
+
+        tokens = probe_tokens(self.bridge.cfg)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # The bridge warns of just what is found out here.
+            changed = self.forward(tokens, None, [(name, disturb)])
+        if torch.equal(self.forward(tokens), changed):
+            raise ModelError(
+                f"{name} of {self.name} shows its activation, but changing it there has no effect "
+                "on the logits, so it cannot be patched"
+            )
+        self._working_points.add(point)
+
+    @functools.cached_property
+    def _working_points(self) -> set[str]:
+        return set()
+
+    @functools.cached_property
+    def _blocks_give_tuples(self) -> bool:
+        """Whether a block returns its stream alone or in a tuple."""
+        given: list[bool] = []
+        handle = self.bridge.blocks[0].register_forward_hook(
+            lambda _block, _inputs, output: given.append(isinstance(output, tuple))
+        )
+        try:
+            self._run(probe_tokens(self.bridge.cfg), None, ())
+        finally:
+            handle.remove()
+        return given[0]
 
     @contextlib.contextmanager
     def _hooked(self, points: list[tuple[str, Callable[..., Tensor | None]]]) -> Iterator[None]:
