@@ -253,6 +253,43 @@ class Anatomy(ABC):
             weight, bias = weight * scale, None if bias is None else bias * scale
         return weight, bias
 
+    def norm_is_folded(self, layer: int) -> bool:
+        """Whether the norm in front of attention has gains of 1, or none."""
+        size = self.bridge.cfg.d_model
+        unit = torch.eye(
+            size, dtype=self.torch_dtype, device=self.head_output_weights(layer).device
+        )
+        linear = self._norm_map(layer, unit)
+        # Off its diagonal only a centring norm has anything, the same everywhere.
+        gains = linear.diagonal() - (linear.sum() - linear.trace()) / (size * max(size - 1, 1))
+        return bool(torch.allclose(gains, torch.ones_like(gains), atol=1e-3))
+
+    def frozen_norm(
+        self, layer: int, stream: Float[Tensor, "... d_model"], change: Float[Tensor, "... d_model"]
+    ) -> Float[Tensor, "... d_model"]:
+        """What a change of the stream adds behind attention's norm if the scale stays the same."""
+        return self._norm_map(layer, change) / self._norm_scale(layer, stream)
+
+    def _norm_map(self, layer: int, x: Tensor) -> Tensor:
+        """The norm's linear part, centring and gain, without the division by its scale."""
+        offset = self.normalise(layer, "attn", torch.zeros_like(x))
+        return (self.normalise(layer, "attn", x) - offset) * self._norm_scale(layer, x)
+
+    def _norm_scale(self, layer: int, x: Tensor) -> Float[Tensor, "... 1"]:
+        """What the norm in front of attention divides by."""
+        name, seen = f"blocks.{layer}.ln1.hook_scale", []
+
+        def keep(value: Tensor, hook: Any) -> None:  # noqa: ARG001
+            seen.append(value.detach())
+
+        if name not in self.bridge.hook_dict:
+            raise ModelError(f"{self.name} does not show the scale of its norms ({name})")
+        with self._precision(), torch.no_grad(), self.bridge.hooks(fwd_hooks=[(name, keep)]):
+            self.bridge.blocks[layer].ln1(x)
+        if not seen:
+            raise ModelError(f"nothing passes {name} of {self.name}")
+        return seen[0]
+
     def normalise(self, layer: int, before: str, x: Tensor) -> Tensor:
         """The model's own norm in front of `attn` or `mlp`, over the last axis of any tensor."""
         block = self.bridge.blocks[layer]

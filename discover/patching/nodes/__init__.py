@@ -5,7 +5,15 @@ from __future__ import annotations
 from discover.patching.nodes.act import act_patch
 from discover.patching.nodes.cache import ActivationCache, run_with_cache
 from discover.patching.nodes.components import COMPONENTS
-from discover.patching.nodes.inputs import Inputs, clean_inputs, corrupted_inputs, make_inputs
+from discover.patching.nodes.direct import direct_paths
+from discover.patching.nodes.gradients import attribution_agreement, attribution_patch
+from discover.patching.nodes.inputs import (
+    Inputs,
+    clean_inputs,
+    corrupted_inputs,
+    make_inputs,
+    role_positions,
+)
 from discover.patching.nodes.measures import (
     METRICS,
     PatchingMetric,
@@ -17,26 +25,37 @@ from discover.patching.nodes.measures import (
     noising,
 )
 from discover.patching.nodes.node import IterNode, Node
+from discover.patching.nodes.pairs import HeadEffects, patch_heads
 from discover.patching.nodes.path import path_patch
+from discover.patching.nodes.sweeps import block_every, head_all_pos_every, head_by_pos_every
 
 __all__ = [
     "COMPONENTS",
     "METRICS",
     "ActivationCache",
+    "HeadEffects",
     "Inputs",
     "IterNode",
     "Node",
     "PatchingMetric",
     "act_patch",
+    "attribution_agreement",
+    "attribution_patch",
+    "block_every",
     "clean_inputs",
     "corrupted_inputs",
     "denoising",
+    "direct_paths",
+    "head_all_pos_every",
+    "head_by_pos_every",
     "kl_divergence",
     "logit_difference",
     "loss",
     "make_inputs",
     "measure",
     "noising",
+    "patch_heads",
     "path_patch",
+    "role_positions",
     "run_with_cache",
 ]

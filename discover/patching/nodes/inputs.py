@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -82,8 +81,9 @@ class Inputs:
 
     def nth(self, position: int) -> Bool[np.ndarray, "batch pos"]:
         """The position counted from each prompt's first token, where the prompt has it."""
-        counted: np.ndarray = self.attention.cumsum(-1) - 1
-        return self.attention & (counted == position)
+        counted = self.attention.cumsum(-1) - 1
+        mask: np.ndarray = self.attention & (counted == position)
+        return mask
 
     def labels(self, model: Model) -> list[str] | list[int]:
         """A label for each position: its number, and its token where all prompts share it."""
@@ -184,6 +184,17 @@ def _check(model: Model, inputs: Inputs) -> None:
         )
 
 
-def as_tensor(mask: np.ndarray, device: str) -> Tensor:
-    """A numpy mask on a device."""
-    return torch.as_tensor(mask, device=device)
+def role_positions(prompts: PromptPairs, role: str) -> list[int]:
+    """Where each prompt has a role (IO, S1, S2, end, ...), as a `seq_pos`; `end` is always there.
+
+    Raises:
+        PatchError: a prompt does not say where the role is.
+    """
+    positions = []
+    for number, pair in enumerate(prompts, 1):
+        at = pair.roles.get(role, len(pair.clean) - 1 if role == "end" else None)
+        if at is None:
+            known = ", ".join(sorted(pair.roles)) or "none but end"
+            raise PatchError(f"prompt {number} has no role {role!r}; its roles: {known}")
+        positions.append(at)
+    return positions
