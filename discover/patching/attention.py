@@ -22,10 +22,6 @@ from discover.prompts import PaddedPrompts
 
 Norm = Callable[[Tensor], Tensor]
 
-TOLERANCE = {"float32": 2e-4, "float64": 1e-9, "bfloat16": 0.1}
-"""Largest difference between what is redone here and what the model computes, relative to the
-largest value of its kind: logits, or the outputs of one layer."""
-
 
 @dataclass(frozen=True)
 class AttentionLayer:

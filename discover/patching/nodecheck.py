@@ -9,9 +9,10 @@ from torch import Tensor
 from discover.errors import ModelError
 from discover.graph import Receiver, Sender
 from discover.model import Model
-from discover.patching.attention import TOLERANCE, AttentionLayer
+from discover.patching.attention import AttentionLayer
 from discover.patching.damage import Unembedding
 from discover.patching.rows import Rows
+from discover.tolerance import REBUILT
 
 Bases = dict[tuple[int, str], Float[Tensor, "n_kv_heads batch pos d_head"]]
 """Clean keys and values at all positions, by layer and `k` or `v`."""
@@ -90,7 +91,7 @@ def _compare(model: Model, found: dict[Sender, Tensor], clean: Tensor, real: Ten
 
 
 def _demand(difference: Tensor, scale: float, what: str, model: Model) -> None:
-    gap, limit = float(difference.abs().max()) / max(scale, 1e-30), TOLERANCE[model.dtype]
+    gap, limit = float(difference.abs().max()) / max(scale, 1e-30), REBUILT[model.dtype]
     # `not <=` also catches NaN.
     if not gap <= limit:
         raise ModelError(
