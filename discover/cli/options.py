@@ -103,6 +103,8 @@ block_option = click.option(
     help="Speculate on at most so many decisions at once (default 64; changes only the cost).",
 )
 
+compute_options = with_options(device_option, threads_option, memory_option, block_option)
+
 draft_option = click.option(
     "--draft",
     metavar="RUN|METHOD",
@@ -111,8 +113,8 @@ draft_option = click.option(
 )
 
 
-def make_spec(tau: float, metric: str, given: dict[str, Any]) -> RunSpec:
-    """The spec that `behaviour_options` describe."""
+def make_spec(tau: float, given: dict[str, Any]) -> RunSpec:
+    """The spec that the values of `behaviour_options` and the metric describe."""
     task, prompts_file = given["task"], given["prompts_file"]
     corruption, task_option = given["corruption"], given["task_option"]
     if task is None and prompts_file is None:
@@ -127,32 +129,35 @@ def make_spec(tau: float, metric: str, given: dict[str, Any]) -> RunSpec:
         seed=given["seed"],
         task_options=_task_options(task, corruption, task_option),
         bos=given["bos"],
-        metric=metric,
+        metric=given["metric"],
         ablation=given["ablation"],
         tau=tau,
         dtype=given["dtype"],
     )
 
 
-def make_how(
-    store: Store,
-    device: str,
-    threads: int | None,
-    memory: str | None,
-    block: int | None,
-    draft: str | None,
-) -> How:
-    """How to compute, from the options; an earlier run's decisions are read from the store."""
+def make_how(store: Store, given: dict[str, Any]) -> How:
+    """How to compute, from the values of `compute_options` and of `draft_option` if it is there.
+
+    An earlier run's decisions are read from the store.
+    """
     from discover.attribution import METHODS
     from discover.patching.memory import parse_size
     from discover.session import How
 
-    check_device(device)
+    check_device(given["device"])
+    memory, draft = given["memory"], given.get("draft")
     guesses: Collection[Edge] | str | None = draft
     if draft is not None and draft not in METHODS:
         record = store.run(draft)
         guesses = {d.edge for d in store.decisions(record.id) if not d.removed}
-    return How(device, threads, block, guesses, None if memory is None else parse_size(memory))
+    return How(
+        device=given["device"],
+        threads=given["threads"],
+        block=given["block"],
+        draft=guesses,
+        memory=None if memory is None else parse_size(memory),
+    )
 
 
 def open_store(db: str | None, create: bool = True) -> Store:
