@@ -9,7 +9,6 @@ import click
 
 from discover.cli.options import (
     behaviour_options,
-    check_device,
     choice,
     compute_options,
     db_option,
@@ -150,7 +149,6 @@ def score(
     if as_json and output is not None and str(output) == "-":
         raise InputError("--json and --output - would both write to stdout; choose one")
     spec = make_spec(1.0, given)
-    check_device(device)
     from discover.scoring import score as estimate
 
     found = estimate(
