@@ -31,6 +31,7 @@ from discover.errors import ModelError, PromptError
 from discover.graph import ComputationalGraph
 from discover.loading import load_source, quiet
 from discover.prompts import PaddedPrompts, PromptPairs, Tokenizer
+from discover.tolerance import LOADED
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
@@ -39,10 +40,6 @@ Hook = Callable[[Tensor], Tensor | None]
 
 PROBE = 8
 """How many tokens a model is tried on when it is loaded."""
-
-AGREEMENT = {"float32": 1e-3, "float64": 1e-9, "bfloat16": 0.1}
-"""Largest difference, relative to the largest value, between what should be the same numbers when
-a model is tried; `selfcheck` is stricter, on the run's own prompts."""
 
 _CANNOT = (ValueError, LookupError, AttributeError, TypeError, RuntimeError)
 """What models and bridges raise when they are built or run as they cannot be."""
@@ -140,7 +137,7 @@ class Model(Anatomy):
                 )
             written = sum(shown(layer, f"{part}.hook_out") for part in parts)
             gap = _gap(start + written, shown(layer, "hook_out"))
-            if not gap <= AGREEMENT[self.dtype]:
+            if not gap <= LOADED[self.dtype]:
                 raise ModelError(
                     f"{self.name} is not supported: what layer {layer} adds to the residual stream "
                     "is not just what its heads and its MLP put out"
@@ -531,7 +528,7 @@ def _check_logits(name: str, bridge: TransformerBridge, own: Tensor | None) -> N
         return
     with _precision_of(own.dtype):
         gap = _gap(bridge(probe_tokens(bridge.original_model.config)), own)
-    if not gap <= AGREEMENT[str(own.dtype).removeprefix("torch.")]:
+    if not gap <= LOADED[str(own.dtype).removeprefix("torch.")]:
         raise ModelError(
             f"{name} is not supported: behind TransformerLens's bridge it does not give its own "
             f"logits (relative difference {gap:.1e}); some setting of its config is ignored there"

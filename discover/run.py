@@ -21,12 +21,9 @@ from discover.patching.reference import ReferencePatcher
 from discover.session import How, Session, check_how, numerics, prepare
 from discover.spec import ENGINES, RunSpec
 from discover.store import RunRecord, Store
+from discover.tolerance import FINAL
 
 OnDecisions = Callable[[list[Decision]], None]
-
-FINAL_TOLERANCE = {"float32": 1e-4, "float64": 1e-4, "bfloat16": 0.25}
-"""Largest gap between the last damage and that of one plain forward of the final circuit,
-relative to the damage or to 1, whichever is larger."""
 
 
 @dataclass
@@ -204,7 +201,7 @@ def _summary(patcher: ReferencePatcher, circuit: Circuit, rows: list[Decision]) 
     last = rows[-1]
     claimed = last.after if last.removed else last.before
     measured = patcher.circuit_damage(circuit)
-    limit = FINAL_TOLERANCE[patcher.runner.model.dtype]
+    limit = FINAL[patcher.runner.model.dtype]
     if not abs(measured - claimed) <= limit * max(1.0, abs(claimed)):
         raise RunError(
             f"the final circuit's damage is {measured:.6g} in a plain forward, but the last "

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from discover.attribution import STEPS, attribute, check_method
 from discover.graph import ComputationalGraph
-from discover.session import How, numerics, prepare
+from discover.session import How, check_device, numerics, prepare
 from discover.spec import METRICS, RunSpec
 
 
@@ -81,9 +81,11 @@ def score(
     """Estimate every edge's score; `spec.tau` plays no part.
 
     Raises:
-        InputError: the model, the task or the prompts cannot be had, or the method is none.
+        InputError: the model, the task or the prompts cannot be had, or there is no such method or
+            device.
     """
     check_method(method, spec.metric, steps or STEPS)
+    check_device(device)
     phase("loading the model")
     pinned, model, prompts = prepare(spec, device)
     phase(f"scoring {len(model.graph):,} edges on {len(prompts)} prompts")

@@ -46,8 +46,25 @@ class How:
     memory: int | None = None
 
 
+def check_device(device: str) -> None:
+    """Raise SpecError if a device cannot hold a float64 number."""
+    try:
+        # Said of MPS wherever it is asked for: where there is none, torch's own reason would send
+        # people to a machine that has one.
+        if torch.device(device).type == "mps":
+            raise SpecError(
+                f"device {device!r} cannot be used: it has no float64, in which damages are summed "
+                "and scores near tau are decided; use cpu or cuda"
+            )
+        float(torch.ones(1, dtype=torch.float64, device=device))
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise SpecError(f"device {device!r} cannot be used: {reason}") from error
+
+
 def check_how(engine: str, how: How, metric: str) -> None:
-    """Raise SpecError if the engine is none, or cannot be run like this."""
+    """Raise SpecError if the engine or the device is none, or cannot be used like this."""
+    check_device(how.device)
     if engine not in ENGINES:
         raise SpecError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}")
     if engine == "reference" and (how.block is not None or how.draft is not None):

@@ -99,9 +99,8 @@ def _at(
     for record in earlier:
         if record.status == "done":
             return record
-    draft = neighbour if session.engine == "exact" else None
     broken_off = [record for record in earlier if record.engine == session.engine]
     if broken_off:
         record = max(broken_off, key=lambda record: record.decided)
-        return go_on(store, record.id, session, observer, session.speculation(tau, draft))
-    return start(store, session, tau, observer, draft)
+        return go_on(store, record.id, session, observer, session.speculation(tau, neighbour))
+    return start(store, session, tau, observer, neighbour)

@@ -205,6 +205,8 @@ def mistakes(tmp_path):
         (*x, "--task", "xproportion", "--corruption", "abc"): "no option 'corruption'",
         (*x, "--task", "xproportion", "--task-option", "length"): "KEY=VALUE",
         (*x, "--task", "xproportion", "--device", "cuda:99"): "cuda:99",
+        (*x, "--task", "xproportion", "--device", "mps"): "it has no float64",
+        ("score", "--model", "tiny-ioi", "--task", "ioi", "--device", "mps"): "it has no float64",
         (*x, "--task", "xproportion", "--db", "nosuch://x"): "nosuch",
         (*x, "--task", "xproportion", "--db", "file"): "file",
         (*x, "--task", "xproportion", "--db", "file/below.db"): "file",

@@ -85,7 +85,9 @@ engine_option = click.option(
     "--engine", type=choice(ENGINES), default=ENGINES[0], show_default=True
 )
 
-device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
+device_option = click.option(
+    "--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1."
+)
 
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads (default: 1 for a small model)."
@@ -103,6 +105,8 @@ block_option = click.option(
     help="Speculate on at most so many decisions at once (default 64; changes only the cost).",
 )
 
+compute_options = with_options(device_option, threads_option, memory_option, block_option)
+
 draft_option = click.option(
     "--draft",
     metavar="RUN|METHOD",
@@ -111,8 +115,8 @@ draft_option = click.option(
 )
 
 
-def make_spec(tau: float, metric: str, given: dict[str, Any]) -> RunSpec:
-    """The spec that `behaviour_options` describe."""
+def make_spec(tau: float, given: dict[str, Any]) -> RunSpec:
+    """The spec that the values of `behaviour_options` and the metric describe."""
     task, prompts_file = given["task"], given["prompts_file"]
     corruption, task_option = given["corruption"], given["task_option"]
     if task is None and prompts_file is None:
@@ -127,32 +131,34 @@ def make_spec(tau: float, metric: str, given: dict[str, Any]) -> RunSpec:
         seed=given["seed"],
         task_options=_task_options(task, corruption, task_option),
         bos=given["bos"],
-        metric=metric,
+        metric=given["metric"],
         ablation=given["ablation"],
         tau=tau,
         dtype=given["dtype"],
     )
 
 
-def make_how(
-    store: Store,
-    device: str,
-    threads: int | None,
-    memory: str | None,
-    block: int | None,
-    draft: str | None,
-) -> How:
-    """How to compute, from the options; an earlier run's decisions are read from the store."""
+def make_how(store: Store, given: dict[str, Any]) -> How:
+    """How to compute, from the values of `compute_options` and of `draft_option` if it is there.
+
+    An earlier run's decisions are read from the store.
+    """
     from discover.attribution import METHODS
     from discover.patching.memory import parse_size
     from discover.session import How
 
-    check_device(device)
+    memory, draft = given["memory"], given.get("draft")
     guesses: Collection[Edge] | str | None = draft
     if draft is not None and draft not in METHODS:
         record = store.run(draft)
         guesses = {d.edge for d in store.decisions(record.id) if not d.removed}
-    return How(device, threads, block, guesses, None if memory is None else parse_size(memory))
+    return How(
+        device=given["device"],
+        threads=given["threads"],
+        block=given["block"],
+        draft=guesses,
+        memory=None if memory is None else parse_size(memory),
+    )
 
 
 def open_store(db: str | None, create: bool = True) -> Store:
@@ -172,17 +178,6 @@ def write(output: Path, content: bytes) -> None:
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}") from error
     click.echo(f"wrote {output}", err=True)
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that cannot hold a single number."""
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {device!r} cannot be used: {reason}") from error
 
 
 def _model_name(name: str) -> str:

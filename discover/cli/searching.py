@@ -9,9 +9,8 @@ import click
 
 from discover.cli.options import (
     behaviour_options,
-    block_option,
-    check_device,
     choice,
+    compute_options,
     db_option,
     device_option,
     draft_option,
@@ -19,18 +18,14 @@ from discover.cli.options import (
     json_option,
     make_how,
     make_spec,
-    memory_option,
     metric_option,
     open_store,
     threads_option,
-    with_options,
     write,
 )
 from discover.errors import InputError
 from discover.report import Reporter, print_json, print_result, print_scores, print_sweep
 from discover.spec import METRICS
-
-_compute_options = with_options(device_option, threads_option, memory_option, block_option)
 
 _SCORE_FORMATS = ("jsonl", "csv")
 
@@ -46,29 +41,17 @@ _SCORE_FORMATS = ("jsonl", "csv")
     help="Remove an edge if its score is below this (the metric's unit).",
 )
 @engine_option
-@_compute_options
+@compute_options
 @draft_option
 @db_option
 @json_option
-def run(
-    metric: str,
-    tau: float,
-    engine: str,
-    device: str,
-    threads: int | None,
-    memory: str | None,
-    block: int | None,
-    draft: str | None,
-    db: str | None,
-    as_json: bool,
-    **behaviour: Any,
-) -> None:
+def run(tau: float, engine: str, db: str | None, as_json: bool, **given: Any) -> None:
     """Search the circuit of a behaviour and store every decision."""
-    spec = make_spec(tau, metric, behaviour)
+    spec = make_spec(tau, given)
     with open_store(db) as store:
         from discover import run as running
 
-        how = make_how(store, device, threads, memory, block, draft)
+        how = make_how(store, given)
         with Reporter(store) as reporter:
             record = running.run(spec, store, engine=engine, how=how, observer=reporter.observer())
         print_result(record, as_json)
@@ -76,20 +59,11 @@ def run(
 
 @click.command()
 @click.argument("run_ref", metavar="RUN")
-@_compute_options
+@compute_options
 @draft_option
 @db_option
 @json_option
-def resume(
-    run_ref: str,
-    device: str,
-    threads: int | None,
-    memory: str | None,
-    block: int | None,
-    draft: str | None,
-    db: str | None,
-    as_json: bool,
-) -> None:
+def resume(run_ref: str, db: str | None, as_json: bool, **given: Any) -> None:
     """Go on with a run that was killed, interrupted or failed."""
     with open_store(db, create=False) as store:
         if store.run(run_ref).status == "done":
@@ -98,7 +72,7 @@ def resume(
             return
         from discover import run as running
 
-        how = make_how(store, device, threads, memory, block, draft)
+        how = make_how(store, given)
         with Reporter(store) as reporter:
             record = running.resume(run_ref, store, how=how, observer=reporter.observer())
         print_result(record, as_json)
@@ -114,21 +88,10 @@ def resume(
     "logarithm) or 0.1:1:10lin.",
 )
 @engine_option
-@_compute_options
+@compute_options
 @db_option
 @json_option
-def sweep(
-    metric: str,
-    taus: str,
-    engine: str,
-    device: str,
-    threads: int | None,
-    memory: str | None,
-    block: int | None,
-    db: str | None,
-    as_json: bool,
-    **behaviour: Any,
-) -> None:
+def sweep(taus: str, engine: str, db: str | None, as_json: bool, **given: Any) -> None:
     """Search at many thresholds, each drafted from its neighbour's decisions.
 
     Every threshold is a full exact run in the store. The same command again goes on where it was
@@ -138,9 +101,9 @@ def sweep(
     from discover.sweep import sweep as search_all
 
     thresholds = parse_taus(taus)
-    spec = make_spec(thresholds[0], metric, behaviour)
+    spec = make_spec(thresholds[0], given)
     with open_store(db) as store:
-        how = make_how(store, device, threads, memory, block, None)
+        how = make_how(store, given)
         with Reporter(store) as reporter:
             records = search_all(
                 spec, thresholds, store, engine=engine, how=how, observer=reporter.observer()
@@ -164,7 +127,6 @@ def sweep(
 @threads_option
 @json_option
 def score(
-    metric: str,
     method: str,
     steps: int | None,
     top: int,
@@ -172,7 +134,7 @@ def score(
     device: str,
     threads: int | None,
     as_json: bool,
-    **behaviour: Any,
+    **given: Any,
 ) -> None:
     """Estimate every edge's score at once by attribution patching (EAP, EAP-IG).
 
@@ -186,8 +148,7 @@ def score(
         raise InputError(f"cannot write scores as {fmt!r}; name the file .jsonl or .csv")
     if as_json and output is not None and str(output) == "-":
         raise InputError("--json and --output - would both write to stdout; choose one")
-    spec = make_spec(1.0, metric, behaviour)
-    check_device(device)
+    spec = make_spec(1.0, given)
     from discover.scoring import score as estimate
 
     found = estimate(

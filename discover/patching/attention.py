@@ -22,10 +22,6 @@ from discover.prompts import PaddedPrompts
 
 Norm = Callable[[Tensor], Tensor]
 
-TOLERANCE = {"float32": 2e-4, "float64": 1e-9, "bfloat16": 0.1}
-"""Largest difference between what is redone here and what the model computes, relative to the
-largest value of its kind: logits, or the outputs of one layer."""
-
 
 @dataclass(frozen=True)
 class AttentionLayer:
@@ -160,18 +156,14 @@ def _measure(
     """Masks and rotations as the model itself uses them on these prompts."""
     patterns: dict[int, Tensor] = {}
     angles: dict[tuple[int, str], Tensor] = {}
-    final: dict[str, Tensor] = {}
-    last = model.graph.n_layers - 1
-    hooks: list[NamedHook] = [(f"blocks.{last}.hook_out", _keep(final, "stream"))]
+    hooks: list[NamedHook] = []
     for layer in range(model.graph.n_layers):
         hooks.append((f"blocks.{layer}.attn.q.hook_out", torch.zeros_like))
         hooks.append((f"blocks.{layer}.attn.hook_pattern", _keep(patterns, layer)))
         if layer in model.rotated_layers:
             for name in ("cos", "sin"):
                 hooks.append((f"blocks.{layer}.attn.hook_{name}", _keep(angles, (layer, name))))
-    logits = model.forward(tokens, padded, hooks)
-    real = torch.as_tensor(padded.attention[0])
-    _check_unembedding(model, final["stream"][0, real], logits[0, real])
+    model.forward(tokens, padded, hooks)
     layers = range(model.graph.n_layers)
     blocked = [_blocked(model, layer, patterns[layer]) for layer in layers]
     return blocked, [_rotation(model, layer, angles, padded) for layer in layers]
@@ -190,24 +182,6 @@ def _rotation(
         half = cos.shape[-1] // 2
         cos, sin = (table[..., :half].repeat_interleave(2, -1) for table in (cos, sin))
     return Rotary(cos, sin, interleaved=kind != "halves")
-
-
-def _check_unembedding(
-    model: Model, stream: Float[Tensor, "pos d_model"], logits: Float[Tensor, "pos d_vocab"]
-) -> None:
-    """Are the logits of a final stream what the engine takes them for?"""
-    weight, bias = model.unembedding()
-    found = model.final_norm(stream) @ weight.T
-    found = found if bias is None else found + bias
-    if model.logit_soft_cap > 0:
-        found = model.logit_soft_cap * torch.tanh(found / model.logit_soft_cap)
-    limit = TOLERANCE[model.dtype]
-    gap = float((found - logits).abs().max()) / max(float(logits.abs().max()), 1e-30)
-    if not gap <= limit:
-        raise ModelError(
-            f"the engine does not reproduce the logits of {model.name} from its final stream "
-            f"(relative difference {gap:.1e}, allowed {limit:.0e}); use --engine reference"
-        )
 
 
 def _keep(store: dict, key: object) -> Callable[[Tensor], None]:  # type: ignore[type-arg]

@@ -56,7 +56,13 @@ def _weights(answers: Rows) -> Float[Tensor, " row"]:
     return 1 / (counts[answers.prompt].double() * len(counts))
 
 
-class _Unembedding:
+class Unembedding:
+    """What makes logits of a final stream: norm, unembedding, scale and soft cap.
+
+    Raises:
+        ModelError: there is something else between the final stream and the unembedding.
+    """
+
     def __init__(self, model: Model) -> None:
         self.model = model
         self.weight, self.bias = model.unembedding()
@@ -68,6 +74,7 @@ class _Unembedding:
         return self.capped(out if self.bias is None else out + self.bias)
 
     def capped(self, logits: Tensor) -> Tensor:
+        """Logits with the model's soft cap, if it has one."""
         return self.cap * torch.tanh(logits / self.cap) if self.cap > 0 else logits
 
 
@@ -75,7 +82,7 @@ class DistributionDamage:
     """KL in nats or squared L2, from all logits at the answer positions."""
 
     def __init__(self, model: Model, answers: Rows, full: Final, kl: bool) -> None:
-        self.unembedding = _Unembedding(model)
+        self.unembedding = Unembedding(model)
         self.weights = _weights(answers)
         self.kl = kl
         logits = self.unembedding.logits(full).double()
@@ -116,7 +123,7 @@ class KLDamage:
         self.matrix = model.unembedding()[0]
         self.full = model.final_norm(full)
         # Slice by slice: a double-precision copy of a large unembedding need not fit.
-        logits = _Unembedding(model).logits(full).double()
+        logits = Unembedding(model).logits(full).double()
         p = logits.softmax(-1)
         self.mean = torch.zeros_like(self.full, dtype=torch.float64)
         for part in self._slices():
@@ -146,7 +153,7 @@ class LogitDifferenceDamage:
     """Drop in `mean logit(correct) - mean logit(incorrect)`, from those columns alone."""
 
     def __init__(self, model: Model, prompts: PromptPairs, answers: Rows, full: Final) -> None:
-        self.unembedding = _Unembedding(model)
+        self.unembedding = Unembedding(model)
         self.weights = _weights(answers)
         LogitDifference(prompts, model.d_vocab)  # refuses prompts without answers
         width = max(len(p.correct) + len(p.incorrect) for p in prompts)

@@ -25,7 +25,7 @@ from discover.graph import Receiver, Sender
 from discover.model import Model
 from discover.patching.attention import read_attention
 from discover.patching.damage import Damage, make_damage
-from discover.patching.nodecheck import check_nodes
+from discover.patching.nodecheck import check_nodes, check_unembedding
 from discover.patching.reference import head_output_biases, run_senders
 from discover.patching.rows import Rows, changing, needed
 from discover.prompts import PromptPairs
@@ -62,9 +62,13 @@ class EngineState:
             torch.as_tensor(array, device=model.device)
             for array in (padded.clean, padded.corrupted, padded.answers, padded.attention)
         )
-        clean = run_senders(model, clean_tokens, padded)[0]
-        self.layers = read_attention(model, clean_tokens, padded)
+        clean, logits = run_senders(model, clean_tokens, padded)
         self._biases = head_output_biases(model)
+        # One prompt is enough: the unembedding treats all positions alike.
+        stream = clean[:, 0, real[0]].sum(0) + self._biases[-1]
+        check_unembedding(model, stream, logits[0, real[0]])
+        del logits
+        self.layers = read_attention(model, clean_tokens, padded)
         self._bases = check_nodes(model, self.layers, self._biases, clean, real)
         masks = [layer.blocked for layer in self.layers]
         differ = clean_tokens != corrupted_tokens if ablation == "resample" else real

@@ -1,4 +1,4 @@
-"""Before a search: does every node come out in the engine as it does in the model itself?"""
+"""Before a search: do all nodes and the logits come out in the engine as in the model itself?"""
 
 from __future__ import annotations
 
@@ -9,11 +9,26 @@ from torch import Tensor
 from discover.errors import ModelError
 from discover.graph import Receiver, Sender
 from discover.model import Model
-from discover.patching.attention import TOLERANCE, AttentionLayer
+from discover.patching.attention import AttentionLayer
+from discover.patching.damage import Unembedding
 from discover.patching.rows import Rows
+from discover.tolerance import REBUILT
 
 Bases = dict[tuple[int, str], Float[Tensor, "n_kv_heads batch pos d_head"]]
 """Clean keys and values at all positions, by layer and `k` or `v`."""
+
+
+@torch.no_grad()
+def check_unembedding(
+    model: Model, stream: Float[Tensor, "pos d_model"], logits: Float[Tensor, "pos d_vocab"]
+) -> None:
+    """Compare the logits of a final stream with the model's own.
+
+    Raises:
+        ModelError: they differ, or the engine does not know what is between the two.
+    """
+    scale = float(logits.abs().max())
+    _demand(Unembedding(model).logits(stream) - logits, scale, "the logits", model)
 
 
 @torch.no_grad()
@@ -71,11 +86,15 @@ def _heads(
 def _compare(model: Model, found: dict[Sender, Tensor], clean: Tensor, real: Tensor) -> None:
     index = model.graph.sender_index
     scale = max(float(clean[index[sender], real].abs().max()) for sender in found)
-    limit = TOLERANCE[model.dtype]
     for sender, value in found.items():
-        gap = float((value - clean[index[sender]])[real].abs().max()) / max(scale, 1e-30)
-        if not gap <= limit:
-            raise ModelError(
-                f"the engine does not reproduce {sender} of {model.name} (relative "
-                f"difference {gap:.1e}, allowed {limit:.0e}); use --engine reference"
-            )
+        _demand((value - clean[index[sender]])[real], scale, str(sender), model)
+
+
+def _demand(difference: Tensor, scale: float, what: str, model: Model) -> None:
+    gap, limit = float(difference.abs().max()) / max(scale, 1e-30), REBUILT[model.dtype]
+    # `not <=` also catches NaN.
+    if not gap <= limit:
+        raise ModelError(
+            f"the engine does not reproduce {what} of {model.name} (relative difference "
+            f"{gap:.1e}, allowed {limit:.0e}); use --engine reference"
+        )

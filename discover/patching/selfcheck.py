@@ -18,9 +18,7 @@ from discover.patching.reference import (
     head_output_biases,
     sender_hooks,
 )
-
-TOLERANCE = {"float32": 2e-4, "float64": 1e-9, "bfloat16": 0.1}
-"""Largest difference allowed, relative to the largest magnitude of the stream or full logits."""
+from discover.tolerance import REBUILT
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,10 @@ def self_check(runner: ReferenceRunner, ablation: str) -> SelfCheck:
        of a stream that holds only the `b_O` (`zero`).
 
     Raises:
-        SelfCheckError: a difference exceeds `TOLERANCE`; it names the layer or the law.
+        SelfCheckError: a difference exceeds `tolerance.REBUILT`; it names the layer or the law.
     """
     model = runner.model
-    limit = TOLERANCE[model.dtype]
+    limit = REBUILT[model.dtype]
     residual = _check_residual(runner, limit)
     scale = float(runner.full_logits.abs().max())
     kept = _distance(_rebuilt_logits(runner), runner.full_logits, scale)
