@@ -26,8 +26,8 @@ RANKS = """
 """.split()
 
 NO_TORCH = """
-    errors tolerance graph circuit acdc spec prompts labelled tasks catalogue export store costs report
-    cli
+    errors tolerance graph circuit acdc spec prompts labelled tasks catalogue export store costs
+    report cli
 """.split()
 
 
