@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from discover.errors import PatchError
 from discover.model import Model
@@ -25,6 +27,7 @@ from discover.patching.nodes.act import Cache
 from discover.patching.nodes.components import COMPONENTS
 from discover.patching.nodes.frozen import FrozenHeads, arrives, reads
 from discover.patching.nodes.inputs import SeqPos, make_inputs
+from discover.patching.nodes.measures import PatchingMetric
 from discover.patching.nodes.node import Expanded, IterNode, Node, as_nodes
 from discover.patching.nodes.receivers import receive
 from discover.patching.nodes.results import labelled, progress, results, single
@@ -177,9 +180,17 @@ class _Paths:
     def _is_possible(self, path: Path) -> bool:
         return any(can_reach(self.model, s, r) for s in path[0] for r in path[1])
 
+    def _where(self, receivers: list[Node], mask: np.ndarray) -> Bool[Tensor, "batch pos"]:
+        """Where a path's ends are patched: into the final stream, only where logits are read."""
+        metric, final = self.runner.metric, 2 * self.model.graph.n_layers
+        if isinstance(metric, PatchingMetric) and not self.runner.on_cache:
+            if all(reads(self.model, node) == final for node in receivers):
+                mask = mask & metric.answers
+        return as_mask(mask, self.model)
+
     def _variants(self, frozen: FrozenHeads, paths: list[Path]) -> list[Variant]:
         wanted = {reads(self.model, node) for _, receivers, _ in paths for node in receivers}
-        masks = torch.stack([as_mask(mask, self.model) for _, _, mask in paths])
+        masks = torch.stack([self._where(receivers, mask) for _, receivers, mask in paths])
         changes = frozen.changes([senders for senders, _, _ in paths], masks, wanted)
         variants: list[Variant] = []
         for k, (senders, receivers, _) in enumerate(paths):
