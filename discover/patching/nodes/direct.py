@@ -133,7 +133,7 @@ class _Sweep:
     ) -> Iterator[tuple[list[tuple[Head, Head]], list[Variant]]]:
         """Pairs of source and target that share a forward, with their variants."""
         writes = {head: self.write(head) for head in sources}
-        size = self.runner.at_once or self.runner.room()
+        size = self.runner.room()
         for layer in range(self.model.graph.n_layers):
             before = [head for head in sources if head[0] < layer]
             # Targets are taken together for each source: its change is normalised once.

@@ -168,7 +168,8 @@ class _Paths:
         values: list[Any] = [None] * len(paths)
         possible = [at for at, path in enumerate(paths) if self._is_possible(path)]
         tick(len(paths) - len(possible))
-        size = self.runner.at_once or self.runner.room()
+        final = all(self._only_final(paths[at][1]) for at in possible)
+        size = self.runner.room(only_final=final)
         for first in range(0, len(possible), size):
             chosen = possible[first : first + size]
             variants = self._variants(frozen, [paths[at] for at in chosen])
@@ -182,11 +183,15 @@ class _Paths:
 
     def _where(self, receivers: list[Node], mask: np.ndarray) -> Bool[Tensor, "batch pos"]:
         """Where a path's ends are patched: into the final stream, only where logits are read."""
-        metric, final = self.runner.metric, 2 * self.model.graph.n_layers
-        if isinstance(metric, PatchingMetric) and not self.runner.on_cache:
-            if all(reads(self.model, node) == final for node in receivers):
-                mask = mask & metric.answers
+        metric = self.runner.metric
+        if isinstance(metric, PatchingMetric) and self._only_final(receivers):
+            mask = mask & metric.answers
         return as_mask(mask, self.model)
+
+    def _only_final(self, receivers: list[Node]) -> bool:
+        """Whether paths end in the final stream alone, and nothing else is read of the run."""
+        last = 2 * self.model.graph.n_layers
+        return not self.runner.on_cache and all(reads(self.model, n) == last for n in receivers)
 
     def _variants(self, frozen: FrozenHeads, paths: list[Path]) -> list[Variant]:
         wanted = {reads(self.model, node) for _, receivers, _ in paths for node in receivers}

@@ -118,17 +118,22 @@ class VariantRunner:
         # Neighbours in depth share a forward, so that none is computed from lower than it must.
         order = sorted(range(len(variants)), key=lambda at: self._start([variants[at]]))
         values: list[Any] = [None] * len(variants)
-        size = self.at_once or self.room()
-        for first in range(0, len(order), size):
+        first = 0
+        while first < len(order):
+            lowest = self._start([variants[order[first]]])
+            size = self.room(only_final=lowest == self.model.graph.n_layers)
             chosen = order[first : first + size]
+            first += size
             found = self._forward([variants[at] for at in chosen])
             for at, value in zip(chosen, found, strict=True):
                 values[at] = value
             tick(len(chosen))
         return values
 
-    def room(self) -> int:
-        """How many variants go into one forward."""
+    def room(self, only_final: bool = False) -> int:
+        """How many variants go into one forward; `only_final`: of the final stream alone."""
+        if self.at_once is not None:
+            return self.at_once
         rows, model = self.inputs.tokens.size, self.model
         answers = isinstance(self.metric, PatchingMetric)
         read = int(self.metric.answers.sum()) if answers else rows
@@ -138,7 +143,8 @@ class VariantRunner:
         needs = rows * wide * size + read * model.d_vocab * (size + 16)
         fits = int(SHARE / 2 * free_memory(model.device) / needs)
         kind = torch.device(model.device).type
-        return max(1, min(ROWS.get(kind, ROWS["cuda"]) // rows, fits))
+        busy = read if only_final else rows
+        return max(1, min(ROWS.get(kind, ROWS["cuda"]) // busy, fits))
 
     def _record_streams(self) -> list[Tensor]:
         last = self.model.graph.n_layers - 1
