@@ -1,10 +1,12 @@
 """Who does what in a model's IOI circuit: heads found by path patching, checked without it.
 
-Two independent ways for every role. By intervention: path patching from the logits down (who
-writes to the logits, who to those heads' queries, who to those heads' values, ...), on flipped
-pairs, where S and IO change places. By inspection, with no patching at all: where a head attends,
-what its OV circuit does to a name's own logit, and how it attends on repeated random tokens that
-have nothing to do with names. Then the groups are knocked out on prompts that neither has seen.
+Two independent ways for every role. By intervention: path patching from the logits down (who writes
+to the logits, who to those heads' queries, who to those heads' values, ...), on flipped pairs,
+where the second clause's subject is the other name. What the first clause tells is the same in
+both, so the keys of induction heads are asked about on `abc` pairs, where all names differ. By
+inspection, with no patching at all: where a head attends, what its OV circuit does to a name's own
+logit, and how it attends on repeated random tokens that have nothing to do with names. Then the
+groups are knocked out on prompts that neither has seen.
 
     python experiments/ioi_heads.py --model smollm2 --out figures
 
@@ -54,33 +56,38 @@ class Study:
     def __init__(self, model: Model, prompts: int, seed: int) -> None:
         self.model = model
         self.pairs = self.draw(prompts, seed)
+        strangers = self.draw(prompts, seed, "abc")
         self.clean, self.flipped = clean_inputs(self.pairs), corrupted_inputs(self.pairs)
-        self.metric = noising(model, self.pairs)
+        self.against = {
+            "flipped": (self.flipped, noising(model, self.pairs)),
+            "abc": (corrupted_inputs(strangers), noising(model, strangers)),
+        }
         self.at = {role: role_positions(self.pairs, role) for role in ("S1+1", "S2", "end")}
         self.looks = attention_by_role(model, self.pairs)
         self.copies = copying(model)
         self.on_random = attention_on_repeats(model)
 
-    def draw(self, prompts: int, seed: int) -> PromptPairs:
-        """Flipped IOI pairs."""
+    def draw(self, prompts: int, seed: int, corruption: str = "flipped") -> PromptPairs:
+        """IOI pairs; the clean prompts of one seed are the same whatever the corruption."""
         assert self.model.tokenizer is not None
         return build_prompts(
-            "ioi", self.model.tokenizer, prompts, seed, options={"corruption": "flipped"}
+            "ioi", self.model.tokenizer, prompts, seed, options={"corruption": corruption}
         )
 
-    def into(self, component: str, heads: Iterable[Head], role: str | None = None) -> LabelledArray:
+    def into(
+        self, component: str, heads: Iterable[Head], role: str, corruption: str = "flipped"
+    ) -> LabelledArray:
         """The effect of every head on some heads' q, k or v: the path's share of the clean run."""
         share = self.model.graph.n_heads // self.model.graph.n_kv_heads
         targets = {(layer, head if component == "q" else head // share) for layer, head in heads}
         receivers = [Node(component, layer, head) for layer, head in sorted(targets)]
         senders = IterNode(
             "z",
-            seq_pos=None if role is None else self.at[role],
+            seq_pos=self.at[role],
             layers=range(max(layer for layer, _ in targets)),
         )
-        found = path_patch(
-            self.model, self.clean, self.flipped, senders, receivers, self.metric, verbose=True
-        )
+        new, metric = self.against[corruption]
+        found = path_patch(self.model, self.clean, new, senders, receivers, metric, verbose=True)
         return found["z"]
 
     def to_logits(self, through_mlps: bool = True) -> LabelledArray:
@@ -92,7 +99,7 @@ class Study:
             self.flipped,
             IterNode("z"),
             final,
-            self.metric,
+            self.against["flipped"][1],
             direct_includes_mlps=through_mlps,
             verbose=True,
         )
@@ -213,11 +220,13 @@ def find_groups(study: Study, effects: dict[str, LabelledArray]) -> dict[str, li
     queries = effects["name movers' q, from end"] = study.into("q", movers, "end")
     inhibitors = choose("S-inhibition", queries, 0.01, -1, lambda r: r["end>S2"] > 0.15)
     values = effects["S-inhibition's v, from S2"] = study.into("v", inhibitors, "S2")
-    choose("duplicate tokens", values, 0.003, -1, lambda r: r["S2>S1"] > 0.3)
-    inductors = choose("induction", values, 0.003, -1, lambda r: r["S2>S1+1"] > 0.15)
+    choose("duplicate tokens", values, 0.005, -1, lambda r: r["S2>S1"] > 0.3)
+    inductors = choose("induction", values, 0.005, -1, lambda r: r["S2>S1+1"] > 0.15)
     if inductors:
-        keys = effects["induction heads' k, from S1+1"] = study.into("k", inductors, "S1+1")
-        choose("previous token", keys, 0.0005, -1, lambda r: r["S1+1>S1"] > 0.15)
+        keys = effects["induction heads' k, from S1+1"] = study.into(
+            "k", inductors, "S1+1", corruption="abc"
+        )
+        choose("previous token", keys, 0.003, -1, lambda r: r["S1+1>S1"] > 0.15)
     return groups
 
 

@@ -1,0 +1,100 @@
+"""Direct paths of all head pairs: `direct_paths` against TransformerLens, one forward a pair.
+
+Both on the same model, prompts and metric in one process; the values are compared too.
+
+    python experiments/benchmark_direct_paths.py --layers 4 --heads 12 --d-model 768
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from benchmarking import machine, random_module
+from transformer_lens.patching import get_act_patch_direct_path_all_sources
+from transformers import GPT2Config
+
+from discover.model import wrap_module
+from discover.patching.nodes import (
+    clean_inputs,
+    corrupted_inputs,
+    direct_paths,
+    logit_difference,
+    run_with_cache,
+)
+from discover.prompts import PromptPair, PromptPairs
+
+
+def main() -> None:
+    """Time both, compare their values, print the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--heads", type=int, default=12)
+    parser.add_argument("--d-model", type=int, default=768)
+    parser.add_argument("--prompts", type=int, default=8)
+    parser.add_argument("--length", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(machine())
+    config = GPT2Config(
+        n_layer=options.layers, n_head=options.heads, n_embd=options.d_model, n_positions=64
+    )
+    module = random_module(config, {"c_attn": 1.0, "c_proj": 0.3}, logits=0.1)
+    model = wrap_module(module, name="random GPT-2")
+    prompts = draw(options.prompts, options.length, config.vocab_size)
+    metric = logit_difference(model, prompts)
+    orig, new = corrupted_inputs(prompts), clean_inputs(prompts)
+    pairs = options.layers * (options.layers - 1) // 2 * options.heads**2
+    what = f"{options.prompts} prompts of {options.length} tokens, {options.layers} layers"
+    print(f"{pairs:,} pairs, {what}")
+
+    caches = [
+        {key: cache[key] for key in cache}
+        for cache in (run_with_cache(model, side, "z")[1] for side in (new, orig))
+    ]
+    tokens = torch.as_tensor(orig.tokens)
+    theirs, slow = timed(
+        lambda: get_act_patch_direct_path_all_sources(
+            model.bridge, tokens, *caches, metric, "q", verbose=False
+        ).numpy()
+    )
+    ours, fast = timed(lambda: direct_paths(model, orig, new, metric).numpy())
+    alone, single = timed(lambda: direct_paths(model, orig, new, metric, at_once=1).numpy())
+    possible = ~np.isnan(ours)
+    gap = np.abs(ours - theirs)[possible].max() / np.ptp(theirs[possible])
+    print(f"TransformerLens {slow:.1f} s, {slow / pairs * 1e3:.1f} ms a pair")
+    each = fast / pairs * 1e3
+    print(f"direct_paths    {fast:.1f} s, {each:.1f} ms a pair: {slow / fast:.1f} times faster")
+    print(f"  one pair a forward {single:.1f} s: {slow / single:.1f} times faster")
+    print(
+        f"largest difference {gap:.1e} of the values' range; batched against single "
+        f"{np.nanmax(np.abs(ours - alone)) / np.ptp(theirs[possible]):.1e}"
+    )
+
+
+def draw(n: int, length: int, vocabulary: int) -> PromptPairs:
+    """Pairs of random tokens that differ in one place."""
+    rng = np.random.default_rng(0)
+    pairs = []
+    for _ in range(n):
+        clean = rng.integers(0, vocabulary, length)
+        corrupted = clean.copy()
+        corrupted[length // 4] = rng.integers(0, vocabulary)
+        pairs.append(PromptPair(tuple(clean.tolist()), tuple(corrupted.tolist()), (1,), (2,)))
+    return PromptPairs(pairs)
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """What a call gives, and its seconds."""
+    began = time.perf_counter()
+    value = call()
+    return value, time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
