@@ -83,7 +83,10 @@ def attribution_patch(
             )
             for at in part.axes["layer"]
         ]
-        values = torch.stack(rows).flatten().tolist()
+        parts = torch.stack(rows)
+        if patching_nodes.whole:
+            parts = parts.sum(-1)
+        values = parts.flatten().tolist()
         found[name] = labelled(values, part.axes, name, metric)
     return results(found)
 
