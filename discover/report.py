@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import click
@@ -171,8 +172,6 @@ def print_scores(found: EdgeScores, top: int) -> None:
 
 def print_answer(found: Answer, top: int) -> None:
     """What patching by hand found: tables, the nodes that matter most, the unpatched runs."""
-    from discover.labelled import print_terminal
-
     spec = found.spec
     what = " to ".join(", ".join(names) for names in found.ends.values())
     click.echo(
@@ -189,19 +188,30 @@ def print_answer(found: Answer, top: int) -> None:
     lines += [] if found.value is None else [("patched", f"{found.value:+.4f}")]
     for name, text in lines:
         click.echo(f"{name:10}{text}")
-    for array in found.results.arrays():
-        click.echo()
-        if array.values.size <= TABLE:
-            print_terminal(array)
-        else:
-            click.echo(
-                f"{array.name}: {array.values.size:,} values; --csv or --plot shows them all"
-            )
+    if found.estimated:
+        click.echo(
+            "below: estimates of each node's change of the metric, from gradients; not exact"
+        )
+    _print_tables(found)
     if found.results and top:
         click.echo()
         _print_ranked(found, top)
     for name, agreed in found.agreement.items():
         click.echo(f"\n{name}, estimate against exact patches. {agreed}")
+
+
+def _print_tables(found: Answer) -> None:
+    """The values by component, on one scale; the heading said what they are already."""
+    from discover.labelled import Results, print_terminal
+
+    arrays = found.results.arrays()
+    small = {a.name: replace(a, unit="", direction="") for a in arrays if a.values.size <= TABLE}
+    if small:
+        click.echo()
+        print_terminal(Results(small))
+    for array in arrays:
+        if array.name not in small:
+            click.echo(f"\n{array.name}: {array.values.size:,} values; --csv and --plot show all")
 
 
 def _print_ranked(found: Answer, top: int) -> None:

@@ -93,7 +93,9 @@ def _shifted(array: LabelledArray, by: float) -> LabelledArray:
 
 
 def _as_json(array: LabelledArray) -> dict[str, Any]:
-    flat: list[Any] = [None if math.isnan(value) else value for value in array.values.ravel().tolist()]
+    flat: list[Any] = [
+        None if math.isnan(value) else value for value in array.values.ravel().tolist()
+    ]
     for size in reversed(array.shape[1:]):
         flat = [flat[i : i + size] for i in range(0, len(flat), size)]
     return {

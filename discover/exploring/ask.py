@@ -55,12 +55,12 @@ def patch(question: Question, nodes: str, *, estimate: bool = False, check: bool
         for part in parts:
             if check:
                 agreed |= attribution_agreement(
-                    model, setup.orig, setup.new, part, metric, verbose=True
+                    model, setup.orig, setup.new, part, metric, verbose="bar"
                 )
             merged |= (
                 attribution_patch(model, setup.orig, setup.new, part, metric)
                 if estimate
-                else act_patch(model, setup.orig, part, metric, new_input=setup.new, verbose=True)
+                else act_patch(model, setup.orig, part, metric, new_input=setup.new, verbose="bar")
             )
         return setup.answer(
             _ends(ends, {}, model), merged, order=found, estimated=estimate, agreement=agreed
@@ -105,7 +105,7 @@ def path(question: Question, senders: str, receivers: str, *, skip_only: bool = 
         merged: dict[str, Any] = {}
         for part in setup.spread(moving):
             both = {**sides, over[0]: part}
-            merged |= run(both["from"], both["to"], verbose=True)
+            merged |= run(both["from"], both["to"], verbose="bar")
         return setup.answer(names, merged, order=moving)
 
 

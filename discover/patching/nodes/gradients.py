@@ -9,7 +9,7 @@ the nnsight tutorial of the same name.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -99,7 +99,7 @@ def attribution_agreement(
     patching_metric: Any,
     *,
     worst: int = 10,
-    verbose: bool = False,
+    verbose: bool | Literal["bar"] = False,
 ) -> dict[str, Agreement]:
     """How well attribution patching agrees with exact activation patching, by component.
 
