@@ -25,8 +25,8 @@ SUMMARY_KEYS = (
 """The keys of the one JSON object that `discover run --json` prints."""
 
 
-TABLE = 3_000
-"""Values beyond which a table on a terminal shows nothing to anyone."""
+TABLE = 2_000
+"""Values of a component beyond which a table on a terminal shows nothing to anyone."""
 
 
 class Reporter:
@@ -205,7 +205,11 @@ def _print_tables(found: Answer) -> None:
     from discover.labelled import Results, print_terminal
 
     arrays = found.results.arrays()
-    small = {a.name: replace(a, unit="", direction="") for a in arrays if a.values.size <= TABLE}
+    small = {
+        a.name: replace(a, unit="", direction="")
+        for a in arrays
+        if a.values.size <= TABLE and "neuron" not in a.axes
+    }
     if small:
         click.echo()
         print_terminal(Results(small))
