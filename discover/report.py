@@ -174,10 +174,9 @@ def print_answer(found: Answer, top: int) -> None:
     """What patching by hand found: tables, the nodes that matter most, the unpatched runs."""
     spec = found.spec
     what = " to ".join(", ".join(names) for names in found.ends.values())
-    click.echo(
-        f"{found.direction} of {what}: {spec.model}, {spec.prompts} prompts of "
-        f"{spec.task or spec.prompts_file}, seed {spec.seed}"
-    )
+    source = f"{spec.task}, seed {spec.seed}" if spec.task else spec.prompts_file
+    prompts = f"{spec.prompts} prompt{'' if spec.prompts == 1 else 's'}"
+    click.echo(f"{found.direction} of {what}: {spec.model}, {prompts} of {source}")
     click.echo(f"{found.metric}: {found.unit}; {found.scale}")
     lines = [("clean", f"{found.clean:+.4f}"), ("corrupted", f"{found.corrupted:+.4f}")]
     if found.logit_diff is not None:
@@ -186,6 +185,8 @@ def print_answer(found: Answer, top: int) -> None:
             for (name, value), logits in zip(lines, found.logit_diff, strict=True)
         ]
     lines += [] if found.value is None else [("patched", f"{found.value:+.4f}")]
+    if spec.dtype in INEXACT_DTYPES:
+        lines.append(("caution", f"in {spec.dtype} values may differ from float32's"))
     for name, text in lines:
         click.echo(f"{name:10}{text}")
     if found.estimated:

@@ -11,7 +11,9 @@ import pytest
 
 from discover import (
     IterNode,
+    LabelledArray,
     Node,
+    Results,
     act_patch,
     attribution_patch,
     clean_inputs,
@@ -28,7 +30,7 @@ from discover import (
     task_prompts,
 )
 from discover.errors import InputError
-from discover.exploring import Question, patch
+from discover.exploring import Answer, Question, patch
 from discover.exploring.setup import parse_layers
 from discover.spec import RunSpec
 
@@ -286,7 +288,12 @@ def test_what_is_too_large_for_a_terminal_is_not_printed(discover, monkeypatch):
     assert code == 0
     assert "post: 256 values; --csv and --plot show all" in out
     assert len(out.splitlines()) < 12
-    assert TABLE > 12 * 12
+    tables = discover(*PATCH, *"--nodes z,mlp_out".split())[1]
+    monkeypatch.setattr("discover.report.TABLE", 15)
+    small = discover(*PATCH, *"--nodes z,mlp_out".split())[1]
+    assert "z: 16 values; --csv and --plot show all" in small
+    assert "mlp_out: 4 values" not in small
+    assert "values; --csv" not in tables
 
 
 MISTAKES = {
@@ -367,3 +374,20 @@ def test_threads_are_put_back_after_an_error():
         patch(question, "mlp_in", estimate=True)
     assert seen == [("loading the model", before), ("estimating", before + 1)]
     assert torch.get_num_threads() == before
+
+
+def test_json_holds_what_is_no_number():
+    array = LabelledArray(np.array([np.nan, -np.inf, 1.5]), ("layer",), name="z")
+    answer = Answer(
+        RunSpec("m", "ioi"), "noising", "kl", "nats", "", 0.0, float("inf"), None, {},
+        results=Results({"z": array}),
+    )  # fmt: skip
+    told = json.loads(json.dumps(answer.summary(1), allow_nan=False))
+    assert told["nodes"]["z"]["values"] == [None, "-Infinity", 1.5]
+    assert told["corrupted"] == "Infinity"
+
+
+def test_a_coarse_dtype_is_told(discover, asked):
+    assert "caution" in discover(*PATCH, *"--nodes z --dtype bfloat16".split())[1]
+    assert "caution" not in discover(*PATCH, *"--nodes z".split())[1]
+    assert asked(*PATCH, *"--nodes z --dtype float64".split())["dtype"] == "float64"

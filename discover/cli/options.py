@@ -74,7 +74,7 @@ prompt_options = with_options(
         type=choice(DTYPES),
         default="float32",
         show_default=True,
-        help="bfloat16 is for speed on a GPU; its decisions may differ.",
+        help="bfloat16 is for speed on a GPU; what comes out may differ.",
     ),
 )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from discover.labelled import Agreement, LabelledArray, Results
 from discover.spec import RunSpec
@@ -50,7 +51,8 @@ class Answer:
         spec = self.spec
         how = "estimated " if self.estimated else ""
         what = " to ".join(", ".join(names) for names in self.ends.values())
-        return f"{spec.model}, {spec.task or spec.prompts_file}: {how}{self.direction} of {what}"
+        source = spec.task or Path(spec.prompts_file or "").name
+        return f"{Path(spec.model).name}, {source}: {how}{self.direction} of {what}"
 
     def ranked(self, top: int) -> list[tuple[str, float, float]]:
         """Name, value and change of the nodes that change the metric most, either way."""
@@ -65,6 +67,7 @@ class Answer:
             "task": spec.task or spec.prompts_file,
             "prompts": spec.prompts,
             "seed": spec.seed,
+            "dtype": spec.dtype,
             "metric": self.metric,
             "unit": self.unit,
             "direction": self.direction,
@@ -85,7 +88,7 @@ class Answer:
             told["logit_diff"] = dict(zip(("clean", "corrupted"), self.logit_diff, strict=True))
         if self.agreement:
             told["agreement"] = {k: _agreement_json(v) for k, v in self.agreement.items()}
-        return told
+        return cast(dict[str, Any], _json_ready(told))
 
 
 def _shifted(array: LabelledArray, by: float) -> LabelledArray:
@@ -93,19 +96,24 @@ def _shifted(array: LabelledArray, by: float) -> LabelledArray:
 
 
 def _as_json(array: LabelledArray) -> dict[str, Any]:
-    flat: list[Any] = [
-        None if math.isnan(value) else value for value in array.values.ravel().tolist()
-    ]
-    for size in reversed(array.shape[1:]):
-        flat = [flat[i : i + size] for i in range(0, len(flat), size)]
     return {
         "axes": list(array.axes),
         "labels": {axis: list(labels) for axis, labels in array.labels.items()},
-        "values": flat,
+        "values": array.values.tolist(),
     }
 
 
 def _agreement_json(found: Agreement) -> dict[str, Any]:
     keys = ("n", "spearman", "pearson", "mean_absolute_error", "sign_agreement", "largest")
-    values = {key: getattr(found, key) for key in keys}
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
+    return {key: getattr(found, key) for key in keys}
+
+
+def _json_ready(value: Any) -> Any:
+    """The same without what JSON lacks: NaN is null, infinities are strings."""
+    if isinstance(value, dict):
+        return {key: _json_ready(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_json_ready(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
