@@ -391,3 +391,21 @@ def test_a_coarse_dtype_is_told(discover, asked):
     assert "caution" in discover(*PATCH, *"--nodes z --dtype bfloat16".split())[1]
     assert "caution" not in discover(*PATCH, *"--nodes z".split())[1]
     assert asked(*PATCH, *"--nodes z --dtype float64".split())["dtype"] == "float64"
+
+
+def test_a_normalised_metric_of_runs_that_are_alike_comes_with_a_warning(discover, tmp_path):
+    pair = {
+        "clean": "Then Mary and John went to the store. John gave a drink to",
+        "corrupted": "Then Mary and John went to the store. Mary gave a drink to",
+        "correct": [" Mary"],
+        "incorrect": [" John"],
+    }
+    alike = {**pair, "corrupted": "Then Mary and John went to the school. John gave a drink to"}
+    words = "patch --model tiny-ioi --nodes z --top 1 --prompts-file".split()
+    for name, one in (("apart", pair), ("alike", alike)):
+        (tmp_path / name).write_text(json.dumps(one))
+    assert "warning" not in discover(*words, "apart")[2]
+    code, _, err = discover(*words, "alike", "--direction", "noising")
+    assert code == 0
+    assert "warning: the logit differences of the clean and the corrupted run are only" in err
+    assert "warning" not in discover(*words, "alike", "--metric", "logit_diff")[2]

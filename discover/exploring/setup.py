@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,6 +33,9 @@ from discover.spec import RunSpec
 
 DIRECTIONS = {"denoising": ("corrupted", "clean"), "noising": ("clean", "corrupted")}
 """Which prompts are run, and whose activations are put in."""
+
+ALIKE = 0.1
+"""Share of the larger logit difference below which the two runs' count as alike."""
 
 BY = ("layer", "pos", "head", "neuron")
 
@@ -122,6 +126,7 @@ class Setup:
             # The scale's own word for the direction may differ from what is run here.
             scale = metric.direction.removeprefix(f"{metric.name}: ")
             values = {side: float(measure(model, _side(prompts, side), metric)) for side in _SIDES}
+            _warn_if_alike(metric, values)
             metric = replace(metric, direction=f"{question.direction}: {scale}")
             yield cls(question, spec, model, prompts, metric, scale, values, by, layers, seq_pos)
 
@@ -226,6 +231,19 @@ _SIDES = ("clean", "corrupted")
 
 def _side(prompts: PromptPairs, side: str) -> Inputs:
     return clean_inputs(prompts) if side == "clean" else corrupted_inputs(prompts)
+
+
+def _warn_if_alike(metric: PatchingMetric, values: Mapping[str, float]) -> None:
+    """Warn where a normalised metric divides by next to nothing."""
+    span = float(metric.one - metric.zero)
+    size = max(abs(float(metric.zero) + value * span) for value in values.values())
+    if abs(span) < ALIKE * size and metric.name in DIRECTIONS:
+        warnings.warn(
+            f"the logit differences of the clean and the corrupted run are only {abs(span):.3g} "
+            "apart, and normalised values are shares of that: take more prompts, another "
+            "corruption or --metric logit_diff",
+            stacklevel=2,
+        )
 
 
 def _position(prompts: PromptPairs, text: str | None) -> SeqPos | None:
