@@ -11,9 +11,7 @@ import pytest
 
 from discover import (
     IterNode,
-    LabelledArray,
     Node,
-    Results,
     act_patch,
     attribution_patch,
     clean_inputs,
@@ -29,10 +27,6 @@ from discover import (
     role_positions,
     task_prompts,
 )
-from discover.errors import InputError
-from discover.exploring import Answer, Question, patch
-from discover.exploring.setup import parse_layers
-from discover.spec import RunSpec
 
 BEHAVIOUR = "--model tiny-ioi --task ioi --prompts 4 --corruption flipped".split()
 PATCH, PATH = ["patch", *BEHAVIOUR], ["path", *BEHAVIOUR]
@@ -351,40 +345,6 @@ def test_a_directory_that_cannot_be_written_is_told_before_anything_is_computed(
     monkeypatch.setattr("os.access", lambda path, mode: False)
     code, _, err = discover(*PATCH, "--nodes", "z", "--csv", "a.csv")
     assert (code, err) == (2, "error: cannot write a.csv: permission denied\n")
-
-
-def test_layers_are_numbers_and_ranges():
-    assert parse_layers("3, 5") == [3, 5]
-    assert parse_layers("5,0-2,1") == [0, 1, 2, 5]
-    for wrong in ("", "a", "1-", "-1", "2-1", "1,,2"):
-        with pytest.raises(InputError):
-            parse_layers(wrong)
-
-
-def test_threads_are_put_back_after_an_error():
-    import torch
-
-    before = torch.get_num_threads()
-    seen = []
-    question = Question(
-        RunSpec("tiny-ioi", "ioi", prompts=2), "denoising", threads=before + 1,
-        phase=lambda name: seen.append((name.split(",")[0], torch.get_num_threads())),
-    )  # fmt: skip
-    with pytest.raises(InputError):
-        patch(question, "mlp_in", estimate=True)
-    assert seen == [("loading the model", before), ("estimating", before + 1)]
-    assert torch.get_num_threads() == before
-
-
-def test_json_holds_what_is_no_number():
-    array = LabelledArray(np.array([np.nan, -np.inf, 1.5]), ("layer",), name="z")
-    answer = Answer(
-        RunSpec("m", "ioi"), "noising", "kl", "nats", "", 0.0, float("inf"), None, {},
-        results=Results({"z": array}),
-    )  # fmt: skip
-    told = json.loads(json.dumps(answer.summary(1), allow_nan=False))
-    assert told["nodes"]["z"]["values"] == [None, "-Infinity", 1.5]
-    assert told["corrupted"] == "Infinity"
 
 
 def test_a_coarse_dtype_is_told(discover, asked):
