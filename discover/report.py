@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import click
@@ -12,6 +13,7 @@ from discover.spec import INEXACT_DTYPES, METRICS
 
 if TYPE_CHECKING:
     from discover.acdc import Decision
+    from discover.exploring import Answer
     from discover.run import Observer
     from discover.scoring import EdgeScores
     from discover.store import RunRecord, Store
@@ -21,6 +23,10 @@ SUMMARY_KEYS = (
     "damage_all_ablated seconds circuit_hash"
 ).split()
 """The keys of the one JSON object that `discover run --json` prints."""
+
+
+TABLE = 2_000
+"""Values of a component beyond which a table on a terminal shows nothing to anyone."""
 
 
 class Reporter:
@@ -162,6 +168,63 @@ def print_scores(found: EdgeScores, top: int) -> None:
     click.echo("estimates of each edge's score alone; the exact search is `discover run`")
     rows = [(name, f"{value:.4g}") for name, value in found.ranked(top)]
     print_table([("edge", f"score ({METRICS[spec.metric]})"), *rows])
+
+
+def print_answer(found: Answer, top: int) -> None:
+    """What patching by hand found: tables, the nodes that matter most, the unpatched runs."""
+    spec = found.spec
+    what = " to ".join(", ".join(names) for names in found.ends.values())
+    source = f"{spec.task}, seed {spec.seed}" if spec.task else spec.prompts_file
+    prompts = f"{spec.prompts} prompt{'' if spec.prompts == 1 else 's'}"
+    click.echo(f"{found.direction} of {what}: {spec.model}, {prompts} of {source}")
+    click.echo(f"{found.metric}: {found.unit}; {found.scale}")
+    lines = [("clean", f"{found.clean:+.4f}"), ("corrupted", f"{found.corrupted:+.4f}")]
+    if found.logit_diff is not None:
+        lines = [
+            (name, f"{value}  (logit difference {logits:+.3f})")
+            for (name, value), logits in zip(lines, found.logit_diff, strict=True)
+        ]
+    lines += [] if found.value is None else [("patched", f"{found.value:+.4f}")]
+    if spec.dtype in INEXACT_DTYPES:
+        lines.append(("caution", f"in {spec.dtype} values may differ from float32's"))
+    for name, text in lines:
+        click.echo(f"{name:10}{text}")
+    if found.estimated:
+        click.echo(
+            "below: estimates of each node's change of the metric, from gradients; not exact"
+        )
+    _print_tables(found)
+    if found.results and top:
+        click.echo()
+        _print_ranked(found, top)
+    for name, agreed in found.agreement.items():
+        click.echo(f"\n{name}, estimate against exact patches. {agreed}")
+
+
+def _print_tables(found: Answer) -> None:
+    """The values by component, on one scale; the heading said what they are already."""
+    from discover.labelled import Results, print_terminal
+
+    arrays = found.results.arrays()
+    small = {
+        a.name: replace(a, unit="", direction="")
+        for a in arrays
+        if a.values.size <= TABLE and "neuron" not in a.axes
+    }
+    if small:
+        click.echo()
+        print_terminal(Results(small))
+    for array in arrays:
+        if array.name not in small:
+            click.echo(f"\n{array.name}: {array.values.size:,} values; --csv and --plot show all")
+
+
+def _print_ranked(found: Answer, top: int) -> None:
+    rows = [(name, f"{value:+.4f}", f"{change:+.4f}") for name, value, change in found.ranked(top)]
+    header = ("node", "estimate" if found.estimated else "value", "change")
+    # Where nothing is 0, the value is the change.
+    columns = 3 if found.told_from else 2
+    print_table([header[:columns], *(row[:columns] for row in rows)])
 
 
 def print_record(record: RunRecord) -> None:

@@ -1,5 +1,26 @@
 """One thread for every test: small models gain nothing from more, and workers share a machine."""
 
+import sys
+
+import pytest
 import torch
 
+from discover import cli
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def discover(tmp_path, monkeypatch, capsys):
+    """Run the command line in this process, in an empty directory; returns code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISCOVER_DB", raising=False)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["discover", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        out, err = capsys.readouterr()
+        return stopped.value.code, out, err
+
+    return call

@@ -15,7 +15,6 @@ import time
 
 import pytest
 
-from discover import cli
 from discover.report import SUMMARY_KEYS
 
 KEYS = (
@@ -26,22 +25,6 @@ IOI = "run --model tiny-ioi --task ioi --prompts 6 --seed 0 --tau 0.05 --json".s
 FAST = (
     "run --model tracr-xproportion --task xproportion --prompts 6 --metric l2 --tau 0.01 --json"
 ).split()
-
-
-@pytest.fixture
-def discover(tmp_path, monkeypatch, capsys):
-    """Run the command line in this process, in an empty directory; returns code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DISCOVER_DB", raising=False)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["discover", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        out, err = capsys.readouterr()
-        return stopped.value.code, out, err
-
-    return call
 
 
 def process(*words, cwd, **env):

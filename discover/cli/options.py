@@ -46,7 +46,7 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print exactly one JSON object on stdout."
 )
 
-behaviour_options = with_options(
+prompt_options = with_options(
     click.option(
         "--model",
         required=True,
@@ -69,14 +69,18 @@ behaviour_options = with_options(
         "--task-option", multiple=True, metavar="KEY=VALUE", help="Another option of the task."
     ),
     click.option("--bos", is_flag=True, help="Put a BOS token in front where there is none."),
-    click.option("--ablation", type=choice(ABLATIONS), default="resample", show_default=True),
     click.option(
         "--dtype",
         type=choice(DTYPES),
         default="float32",
         show_default=True,
-        help="bfloat16 is for speed on a GPU; its decisions may differ.",
+        help="bfloat16 is for speed on a GPU; what comes out may differ.",
     ),
+)
+
+behaviour_options = with_options(
+    prompt_options,
+    click.option("--ablation", type=choice(ABLATIONS), default="resample", show_default=True),
 )
 
 metric_option = click.option("--metric", type=choice(METRICS), default="kl", show_default=True)

@@ -24,6 +24,7 @@ from discover.patching.nodes.measures import (
     measure,
     noising,
 )
+from discover.patching.nodes.names import node_name, parse_node, parse_nodes
 from discover.patching.nodes.node import IterNode, Node
 from discover.patching.nodes.pairs import HeadEffects, patch_heads
 from discover.patching.nodes.path import path_patch
@@ -53,7 +54,10 @@ __all__ = [
     "loss",
     "make_inputs",
     "measure",
+    "node_name",
     "noising",
+    "parse_node",
+    "parse_nodes",
     "patch_heads",
     "path_patch",
     "role_positions",

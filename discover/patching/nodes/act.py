@@ -36,7 +36,7 @@ def act_patch(
     new_input: Any = None,
     new_cache: Cache = None,
     apply_metric_to_cache: bool = False,
-    verbose: bool = False,
+    verbose: bool | Literal["bar"] = False,
     at_once: int | None = None,
 ) -> Any:
     """Run `orig_input` with the nodes' activations taken from `new_input` or `new_cache`.
@@ -47,7 +47,8 @@ def act_patch(
     `Inputs`. `new_cache="zero"` puts zeros in. `patching_metric` is a function of the logits
     Float[batch, pos, d_vocab], of the cache with `apply_metric_to_cache`, or `"loss"` or
     `"loss_per_token"` (of the input's own next tokens, nats). `at_once`: how many variants share
-    a forward; it changes the cost alone. `verbose` shows progress and the results' shapes.
+    a forward; it changes the cost alone. `verbose` shows progress and the results' shapes, "bar"
+    progress alone.
 
     Raises:
         PatchError: a node that the model lacks, a position outside its prompt, a cache that does
@@ -71,7 +72,7 @@ def act_patch(
         for name, part in expanded.items():
             variants = _variants(source, part, patching_nodes, inputs)
             found[name] = labelled(runner.run(variants, tick), part.axes, name, patching_metric)
-    return results(found, verbose)
+    return results(found, verbose is True)
 
 
 def _variants(source: _Source, part: Expanded, nodes: IterNode, inputs: Inputs) -> list[Variant]:

@@ -9,7 +9,7 @@ the nnsight tutorial of the same name.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -83,7 +83,10 @@ def attribution_patch(
             )
             for at in part.axes["layer"]
         ]
-        values = torch.stack(rows).flatten().tolist()
+        parts = torch.stack(rows)
+        if patching_nodes.whole:
+            parts = parts.sum(-1)
+        values = parts.flatten().tolist()
         found[name] = labelled(values, part.axes, name, metric)
     return results(found)
 
@@ -96,7 +99,7 @@ def attribution_agreement(
     patching_metric: Any,
     *,
     worst: int = 10,
-    verbose: bool = False,
+    verbose: bool | Literal["bar"] = False,
 ) -> dict[str, Agreement]:
     """How well attribution patching agrees with exact activation patching, by component.
 

@@ -126,8 +126,9 @@ class IterNode:
     """All nodes of some components, to be patched one after the other.
 
     Iterates over layers, over positions if `seq_pos` is `"each"`, and over heads or neurons where
-    the component has them. Results are shaped `(layer, [pos], [head])`. `layers` restricts the
-    layers. Any other `seq_pos` holds for all nodes.
+    the component has them, unless `whole` takes all of a layer together. Results are
+    shaped `(layer, [pos], [head])`. `layers` restricts the layers. Any other `seq_pos` holds for
+    all nodes.
 
     Raises:
         PatchError: unknown or repeated component.
@@ -136,6 +137,7 @@ class IterNode:
     node_names: str | Sequence[str]
     seq_pos: Any = field(default=None, compare=False)
     layers: Sequence[int] | None = None
+    whole: bool = False
 
     def __post_init__(self) -> None:
         names = (self.node_names,) if isinstance(self.node_names, str) else tuple(self.node_names)
@@ -168,6 +170,7 @@ class IterNode:
         if self.each:
             axes["pos"] = list(inputs.labels(model))
         part, size = axis_name(model, kind), axis_size(model, kind)
+        part = None if self.whole else part
         if part is not None and size is not None:
             axes[part] = list(range(size))
         spans = {axis: range(len(labels)) for axis, labels in axes.items()}

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ def path_patch(
     direct_includes_mlps: bool = True,
     seq_pos: SeqPos | None = None,
     apply_metric_to_cache: bool = False,
-    verbose: bool = False,
+    verbose: bool | Literal["bar"] = False,
     orig_cache: Cache = None,
     new_cache: Cache = None,
     at_once: int | None = None,
@@ -91,7 +91,7 @@ def path_patch(
         for name, part in task.expanded.items():
             values = task.run(frozen, task.paths(part), tick)
             found[name] = labelled(values, part.axes, name, patching_metric)
-    return results(found, verbose)
+    return results(found, verbose is True)
 
 
 Path = tuple[list[Node], list[Node], np.ndarray]

@@ -62,7 +62,9 @@ def results(found: Mapping[str, LabelledArray | LabelledList], verbose: bool = F
 
 
 @contextlib.contextmanager
-def progress(total: int, verbose: bool, what: str = "patching") -> Iterator[Callable[[int], Any]]:
+def progress(
+    total: int, verbose: bool | str, what: str = "patching"
+) -> Iterator[Callable[[int], Any]]:
     """A progress bar on stderr, if wanted; gives what to call with how many more are done."""
     with tqdm(total=total, desc=what, disable=not verbose, file=sys.stderr) as bar:
         yield bar.update
