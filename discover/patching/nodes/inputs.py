@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,14 @@ SeqPos = int | Sequence[int] | Sequence[Sequence[int]] | Tensor | np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Rectangular tokens Int[batch, pos] and which of them are real, Bool[batch, pos]."""
+    """Rectangular tokens Int[batch, pos] and which of them are real, Bool[batch, pos].
+
+    `roles` names positions that mean the same in all prompts, by their number.
+    """
 
     tokens: Int[np.ndarray, "batch pos"]
     attention: Bool[np.ndarray, "batch pos"]
+    roles: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def batch(self) -> int:
@@ -86,13 +90,14 @@ class Inputs:
         return mask
 
     def labels(self, model: Model) -> list[str] | list[int]:
-        """A label for each position: its number, and its token where all prompts share it."""
+        """A label for each position: its number, and the token or else the role that all share."""
         if model.tokenizer is None:
             return list(range(self.width))
         labels = []
         for at in range(self.width):
             found = {int(token) for token in self.tokens[self.nth(at)]}
-            text = model.tokenizer.decode([min(found)]).strip() if len(found) == 1 else "…"
+            one = model.tokenizer.decode([min(found)]).strip() if len(found) == 1 else ""
+            text = one or self.roles.get(at, "…")
             labels.append(f"{at}: {text}")
         return labels
 
@@ -124,13 +129,13 @@ def make_inputs(model: Model, given: Any, *, bos: bool = False) -> Inputs:
 def clean_inputs(prompts: PromptPairs) -> Inputs:
     """The clean side of prompt pairs."""
     padded = prompts.padded()
-    return Inputs(padded.clean, padded.attention)
+    return Inputs(padded.clean, padded.attention, shared_roles(prompts))
 
 
 def corrupted_inputs(prompts: PromptPairs) -> Inputs:
     """The corrupted side of prompt pairs."""
     padded = prompts.padded()
-    return Inputs(padded.corrupted, padded.attention)
+    return Inputs(padded.corrupted, padded.attention, shared_roles(prompts))
 
 
 def check_twins(orig: Inputs, new: Inputs) -> None:
@@ -182,6 +187,12 @@ def _check(model: Model, inputs: Inputs) -> None:
         raise PromptError(
             f"the input has token {strange}, but {model.name} has {model.d_vocab_in} tokens"
         )
+
+
+def shared_roles(prompts: PromptPairs) -> dict[int, str]:
+    """Roles that stand at one position in all prompts, by that position."""
+    first = prompts[0].roles.items()
+    return {at: role for role, at in first if all(p.roles.get(role) == at for p in prompts)}
 
 
 def role_positions(prompts: PromptPairs, role: str) -> list[int]:
