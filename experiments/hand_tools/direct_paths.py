@@ -4,8 +4,8 @@
 
 Denoising: 0 = as the corrupted run, 1 = as the clean run. `direct_paths` with exact norms must
 equal `path_patch` along skip connections (asserted). Printed beside them with norms frozen, that is
-linearised, as in TransformerLens's demo of direct path patching. Sources: Wang et al. (arXiv 2211.00593), section
-3.1; TransformerLens pull request 1396.
+linearised, as in TransformerLens's demo of direct path patching. Sources: Wang et al.
+(arXiv 2211.00593), section 3.1; TransformerLens pull request 1396.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def sweep(
 ) -> dict[Head, LabelledArray]:
     """From each source to every later head's q."""
     with warnings.catch_warnings():
-        # That norms have gains of their own is what makes the two differ from other tools; known.
+        # With their gains frozen norms are what TransformerLens has after folding the gains in.
         warnings.filterwarnings("ignore", message=".*gains that are not folded")
         return {
             source: direct_paths(

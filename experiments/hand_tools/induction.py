@@ -6,8 +6,8 @@ A, B and C are random sequences of equal length. The metric is the negative loss
 the second A, read off the second half (nats; its first token, which nothing foretells, left out),
 normalised: 0 = as the corrupted run, 1 = as the clean run on AA. Of a model that does not copy
 there is nothing to normalise by; then it stays in nats, 0 = as the corrupted run. Into each
-corrupted run every head's clean output z is patched. Source: C. McDougall's path_patching demo; induction heads: Olsson
-et al. (arXiv 2209.11895).
+corrupted run every head's clean output z is patched. Source: C. McDougall's path_patching
+demo; induction heads: Olsson et al. (arXiv 2209.11895).
 """
 
 from __future__ import annotations
