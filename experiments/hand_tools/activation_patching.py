@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from common import (
     FRAMES,
@@ -133,20 +134,26 @@ def one_position(run: Experiment, metric: PatchingMetric, blocks: Results) -> No
 
 def name_movers(run: Experiment, metric: PatchingMetric) -> None:
     """Part (f)."""
-    with step("(f) all name movers together: their q, then k, then v"):
+    with step("(f) name movers: their q, then k, then v, each alone and all together"):
         heads = Heads(run).name_movers
-        values = {
-            component: float(run.denoise(nodes_of(run.model, component, heads), metric))
-            for component in "qkv"
-        }
-        print(f"  {named(heads)}: " + ", ".join(f"{c} {v:+.4f}" for c, v in values.items()))
-        dominates = max(values, key=lambda component: abs(values[component])) == "q"
-        print(f"  q dominates: {'yes' if dominates else 'NO'}")
+        rows = {named([head]): [head] for head in heads} | {"together": heads}
+        values = [
+            [float(run.denoise(nodes_of(run.model, kind, row), metric)) for kind in "qkv"]
+            for row in rows.values()
+        ]
+        for name, row in zip(rows, values, strict=True):
+            told = ", ".join(f"{kind} {value:+.4f}" for kind, value in zip("qkv", row, strict=True))
+            print(f"  {name}: {told}")
+        print(f"  q dominates: {'yes' if max(values[-1], key=abs) == values[-1][0] else 'NO'}")
         array = LabelledArray(
-            list(values.values()), ("component",), {"component": list(values)},
-            name="name movers", unit=metric.unit, direction=metric.direction,
-        )  # fmt: skip
-        title = run.title(f"q, k and v of {named(heads)} restored together")
+            np.array(values),
+            ("head", "component"),
+            {"head": list(rows), "component": list("qkv")},
+            name="name movers",
+            unit=metric.unit,
+            direction=metric.direction,
+        )
+        title = run.title("name movers' inputs restored")
         run.save(array.heatmap(title=title), "act_name_movers")
 
 
@@ -158,7 +165,7 @@ def by_position(run: Experiment, metric: PatchingMetric, heads: LabelledArray) -
             found = head_by_pos_every(run.model, run.corrupted, run.clean, metric)
             for array in found.arrays():
                 ranked(array.name, array.top(3))
-            run.save(found.heatmap(title=title), "act_heads_by_position")
+            run.save(found.heatmap(title=title, columns=3), "act_heads_by_position")
         return
     chosen = sorted(
         list(dict.fromkeys(head_at(item)[0] for item in heads.top(20)))[:LAYERS_BY_POSITION]

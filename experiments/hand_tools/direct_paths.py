@@ -88,10 +88,10 @@ def table(
     ]
     return LabelledArray(
         values,
-        ("s_inhibition", "name_mover"),
+        ("from_head", "to_head"),
         {
-            "s_inhibition": [named([head]) for head in sweeps],
-            "name_mover": [named([head]) for head in targets],
+            "from_head": [named([head]) for head in sweeps],
+            "to_head": [named([head]) for head in targets],
         },
         name=name,
         unit=metric.unit,
@@ -109,7 +109,7 @@ def report(run: Experiment, sources: list[Head], targets: list[Head], read: Resu
                 continue
             path = f"{named([source])} -> {named([target])}"
             print(f"  {path:>20}  {exact[row, column]:+8.4f}  {frozen[row, column]:+8.4f}")
-    title = run.title("direct paths into queries; norms exact and frozen")
+    title = run.title("direct paths into queries, norms exact and frozen")
     run.save(read.heatmap(title=title, columns=2), "direct_paths")
 
 

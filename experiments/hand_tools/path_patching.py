@@ -15,6 +15,7 @@ import torch
 from common import (
     Experiment,
     Head,
+    by_role,
     extremes,
     head_at,
     named,
@@ -111,7 +112,12 @@ def blocks_to_logits(heads: Heads) -> None:
     run = heads.experiment
     with step("(l) resid_pre, attn_out, mlp_out by position to the final residual stream"):
         names = ["resid_pre", "attn_out"] + ["mlp_out"] * run.model.graph.mlp
-        found = heads.patched(IterNode(names, seq_pos="each"), heads.final)
+        if len({len(pair.clean) for pair in run.prompts}) == 1:
+            found = heads.patched(IterNode(names, seq_pos="each"), heads.final)
+        else:
+            found = by_role(
+                run.prompts, lambda at: heads.patched(IterNode(names, seq_pos=at), heads.final)
+            )
         for array in found.arrays():
             ranked(array.name, array.top(3))
         title = run.title("from streams and layers to the logits, by position")
