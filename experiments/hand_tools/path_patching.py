@@ -42,6 +42,9 @@ from discover.patching.nodes import (
 BOTH = {"through MLPs": True, "skip connections only": False}
 BINS = 12
 
+CANDIDATES = 10
+"""How many of the heads that help when they are lost may be the negative name mover."""
+
 
 def main(argv: Sequence[str] | None = None) -> Heads:
     """Run all parts; returns the heads that were found."""
@@ -136,59 +139,70 @@ def heads_to_queries(heads: Heads) -> None:
 
 def heads_to_values(heads: Heads) -> None:
     """Part (m), figure 5b of the paper."""
-    with step(f"(m) every head to the v of {named(heads.s_inhibition)}"):
+    with step(f"(m) every head to the v of {values_of(heads)}"):
         receivers = nodes_of(heads.experiment.model, "v", heads.s_inhibition)
-        print("  receivers: " + "; ".join(map(str, receivers)))
         found = both_ways(heads, receivers)
-        title = f"from each head to the values of {named(heads.s_inhibition)}"
+        title = f"from each head to the values of {values_of(heads)}"
         show(heads, found, title, "path_heads_to_s_inhibition_v")
+
+
+def values_of(heads: Heads) -> str:
+    """The S-inhibition heads' values in words; of grouped queries their key/value heads'."""
+    model = heads.experiment.model
+    if model.graph.n_kv_heads == model.graph.n_heads:
+        return named(heads.s_inhibition)
+    nodes = nodes_of(model, "v", heads.s_inhibition)
+    return ", ".join(f"a{node.at}.kv{node.head}" for node in nodes)
 
 
 def attention(heads: Heads) -> None:
     """Part (o)."""
     run = heads.experiment
-    pair = last_negative(heads)
-    if pair is None:
-        print("\n(o) left out: no negative head has a name mover before it")
-        return
-    negative, movers = pair
-    with step(f"(o) attention of a{negative[0]}.h{negative[1]} without {named(movers)} in its q"):
+    with step("(o) attention of the negative name mover without the name movers in its q"):
+        negative = negative_name_mover(heads)
+        if negative is None:
+            print("  left out: no head that helps when it is lost comes behind a name mover")
+            return
+        movers = [head for head in heads.name_movers if head[0] < negative[0]]
         metric = attention_difference(run, negative)
-        layer, head = negative
         clean = metric(run_with_cache(run.model, run.clean, "pattern")[1])
         patched = path_patch(
             run.model,
             run.clean,
             run.corrupted,
             nodes_of(run.model, "z", movers),
-            Node("q", layer, head),
+            Node("q", *negative),
             metric,
             apply_metric_to_cache=True,
         )
         means = f"{float(clean.mean()):+.3f} clean, {float(patched.mean()):+.3f} patched"
-        print(f"  attention from end to IO minus S1, mean of {len(clean)} prompts: {means}")
+        print(f"  {named([negative])}, {named(movers)} patched into its q: {means}")
         drawing = histogram(
-            {"clean": clean.numpy(), "name movers patched into its q": patched.numpy()},
+            {"clean": clean.cpu().numpy(), "name movers patched": patched.cpu().numpy()},
             bins=BINS,
-            title=run.title(f"attention of a{layer}.h{head} from end"),
-            x_label="attention to IO minus attention to S1 (probability)",
+            title=run.title(f"attention of {named([negative])} from end"),
+            x_label="attention to IO minus attention to S1",
         )
         run.save(drawing, "path_negative_attention")
 
 
-def last_negative(heads: Heads) -> tuple[Head, list[Head]] | None:
-    """The strongest negative head that comes behind a name mover, and the name movers before it."""
-    for negative in heads.negative:
-        if movers := [head for head in heads.name_movers if head[0] < negative[0]]:
-            return negative, movers
-    items = heads.to_logits.top(20, by="high")
+def negative_name_mover(heads: Heads) -> Head | None:
+    """Of the negative heads behind a name mover, the one that looks most at IO rather than S1.
+
+    On gpt2 the paper's classes are known to attend to names; other models' are asked here.
+    """
+    run = heads.experiment
     first = min(layer for layer, _ in heads.name_movers)
-    behind = [item for item in items if item.value > 0 and head_at(item)[0] > first]
+    items = [head_at(item) for item in heads.to_logits.top(CANDIDATES, by="high") if item.value > 0]
+    given = run.options.negative or items
+    behind = [head for head in given if head[0] > first]
     if not behind:
         return None
-    negative = head_at(behind[0])
-    ranked("no negative head comes behind a name mover, so the next one that does", behind[:1])
-    return negative, [head for head in heads.name_movers if head[0] < negative[0]]
+    cache = run_with_cache(run.model, run.clean, "pattern")[1]
+    looks = {head: float(attention_difference(run, head)(cache).mean()) for head in behind}
+    told = ", ".join(f"{named([head])} {value:+.3f}" for head, value in looks.items())
+    print(f"  attention from end to IO minus S1 of heads that help when lost: {told}")
+    return max(looks, key=lambda head: looks[head])
 
 
 def attention_difference(run: Experiment, at: Head) -> Callable[[ActivationCache], Tensor]:
