@@ -112,8 +112,8 @@ def second_half(model: Model, targets: np.ndarray, bos: bool) -> PatchingMetric:
     wanted = torch.as_tensor(targets[:, 1:].reshape(-1), device=model.device)
 
     def negative_loss(rows: Tensor) -> Tensor:
-        log_p = rows.double().log_softmax(-1)
-        return log_p.gather(-1, wanted[:, None])[:, 0]
+        log_p = rows.log_softmax(-1)
+        return log_p.gather(-1, wanted[:, None])[:, 0].double()
 
     answers = np.zeros((len(targets), int(bos) + 2 * LENGTH), dtype=bool)
     answers[:, int(bos) + LENGTH : -1] = True
