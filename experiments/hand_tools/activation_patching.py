@@ -153,7 +153,7 @@ def name_movers(run: Experiment, metric: PatchingMetric) -> None:
             unit=metric.unit,
             direction=metric.direction,
         )
-        title = run.title("name movers' inputs restored")
+        title = run.title("name movers restored")
         run.save(array.heatmap(title=title), "act_name_movers")
 
 

@@ -55,7 +55,7 @@ def heads_at_end(run: Experiment, metric: PatchingMetric) -> LabelledArray:
     with step("every head at the last position, estimated"):
         found = estimate(run, IterNode("z", seq_pos=-1), metric)["z"]
         extremes(found)
-        title = run.title("each head at the last position, estimated by attribution")
+        title = run.title("heads at the last position, estimated")
         run.save(found.heatmap(title=title), "attr_heads_at_end")
     return found
 

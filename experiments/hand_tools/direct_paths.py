@@ -109,7 +109,7 @@ def report(run: Experiment, sources: list[Head], targets: list[Head], read: Resu
                 continue
             path = f"{named([source])} -> {named([target])}"
             print(f"  {path:>20}  {exact[row, column]:+8.4f}  {frozen[row, column]:+8.4f}")
-    title = run.title("direct paths into queries, norms exact and frozen")
+    title = run.title("direct paths into queries")
     run.save(read.heatmap(title=title, columns=2), "direct_paths")
 
 
