@@ -72,7 +72,7 @@ def test_patch_gives_what_act_patch_gives_from_the_corrupted_run(asked):
     assert [found[key] for key in ("model", "task", "prompts", "metric", "direction")] == [
         "tiny-ioi", "ioi", 4, "denoising", "denoising",
     ]  # fmt: skip
-    assert found["unit"] == "of the clean-corrupted logit difference"
+    assert found["unit"] == "share of the clean-corrupted logit difference"
     assert found["scale"] == "0 = as the corrupted run, 1 = as the clean run"
     assert (found["clean"], found["corrupted"]) == pytest.approx((1, 0), abs=1e-6)
     assert found["value"] is None

@@ -120,7 +120,7 @@ def denoising(model: Model, prompts: PromptPairs) -> PatchingMetric:
     return replace(
         metric,
         name="denoising",
-        unit="of the clean-corrupted logit difference",
+        unit="share of the clean-corrupted logit difference",
         direction=DENOISING,
         zero=corrupted,
         one=clean,
@@ -139,7 +139,7 @@ def noising(model: Model, prompts: PromptPairs) -> PatchingMetric:
     return replace(
         metric,
         name="noising",
-        unit="of the clean-corrupted logit difference",
+        unit="share of the clean-corrupted logit difference",
         direction=NOISING,
         zero=clean,
         one=2 * clean - corrupted,

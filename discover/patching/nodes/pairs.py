@@ -134,7 +134,7 @@ def _effects(
     def array(values: np.ndarray, of: dict[str, list[Any]], kind: str, direction: str = "") -> Any:
         return LabelledArray(values, tuple(of), of, name=name, unit=kind, direction=direction)
 
-    share, told_as = "of the clean-corrupted difference", "0 = as corrupted, 1 = as clean"
+    share, told_as = "share of the clean-corrupted difference", "0 = as corrupted, 1 = as clean"
     return HeadEffects(
         effects=array(mean, axes, share, told_as),
         by_pair=array(by_pair, axes | pairs, share, told_as),
