@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from discover.patching.nodes import corrupted_inputs as corrupted_inputs
     from discover.patching.nodes import denoising as denoising
     from discover.patching.nodes import direct_paths as direct_paths
+    from discover.patching.nodes import exact_effects as exact_effects
     from discover.patching.nodes import head_all_pos_every as head_all_pos_every
     from discover.patching.nodes import head_by_pos_every as head_by_pos_every
     from discover.patching.nodes import kl_divergence as kl_divergence
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from discover.patching.nodes import patch_heads as patch_heads
     from discover.patching.nodes import path_patch as path_patch
     from discover.patching.nodes import role_positions as role_positions
+    from discover.patching.nodes import roles_of as roles_of
     from discover.patching.nodes import run_with_cache as run_with_cache
     from discover.prompts import PromptPair as PromptPair
     from discover.prompts import PromptPairs as PromptPairs
@@ -66,9 +68,9 @@ _HOMES = {
     "model": "Model load_model wrap_module",
     "patching.nodes": "ActivationCache HeadEffects Inputs IterNode Node PatchingMetric act_patch "
     "attribution_agreement attribution_patch block_every clean_inputs corrupted_inputs denoising "
-    "direct_paths head_all_pos_every head_by_pos_every kl_divergence logit_difference loss "
-    "make_inputs measure node_name noising parse_nodes patch_heads path_patch role_positions "
-    "run_with_cache",
+    "direct_paths exact_effects head_all_pos_every head_by_pos_every kl_divergence "
+    "logit_difference loss make_inputs measure node_name noising parse_nodes patch_heads "
+    "path_patch role_positions roles_of run_with_cache",
     "prompts": "PromptPair PromptPairs read_jsonl",
 }
 _HOME = {name: f"discover.{module}" for module, names in _HOMES.items() for name in names.split()}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,18 +9,24 @@ import torch
 from helpers import family_model, random_prompts
 from transformer_lens import patching
 
+from discover.errors import PatchError
 from discover.model import Model
 from discover.patching.nodes import (
     IterNode,
+    Node,
     act_patch,
+    attribution_patch,
     block_every,
     clean_inputs,
     corrupted_inputs,
     denoising,
     head_all_pos_every,
     head_by_pos_every,
+    path_patch,
+    roles_of,
     run_with_cache,
 )
+from discover.prompts import PromptPairs
 
 
 @functools.lru_cache(maxsize=4)
@@ -103,3 +110,35 @@ def test_attention_only_models_have_no_mlp_in_their_sweep():
     # The last stream before the answer is all that is read of it.
     _, cache = run_with_cache(model, new, "resid_pre")
     assert found["resid_pre"].shape == (2, cache["resid_pre", 0].shape[1])
+
+
+def test_sweeps_go_by_role_where_positions_differ_from_prompt_to_prompt():
+    model = model_of("gpt2")
+    prompts = random_prompts((6, 4, 5))
+    named = PromptPairs(
+        replace(pair, roles={"first": 0, "end": len(pair.clean) - 1}) for pair in prompts
+    )
+    metric = denoising(model, named)
+    orig, new = corrupted_inputs(named), clean_inputs(named)
+    assert roles_of(named) == {"first": [0, 0, 0], "end": [5, 3, 4]}
+    found = block_every(model, orig, new, metric, seq_pos=roles_of(named), layers=[1])
+    assert found["resid_pre"].labels == {"layer": (1,), "pos": ("first", "end")}
+    for role, at in roles_of(named).items():
+        alone = act_patch(model, orig, Node("mlp_out", 1, seq_pos=at), metric, new_input=new)
+        assert found["mlp_out"].sel(layer=1, pos=role).values == pytest.approx(alone, abs=1e-9)
+    by_role = IterNode("z", roles_of(named))
+    paths = path_patch(model, orig, new, by_role, Node("resid_post", 1), metric)["z"]
+    alone = path_patch(
+        model, orig, new, Node("z", 0, 1), Node("resid_post", 1), metric, seq_pos=[5, 3, 4]
+    )
+    assert paths.sel(layer=0, pos="end", head=1).values == pytest.approx(alone, abs=1e-9)
+    whole = attribution_patch(model, orig, new, IterNode("z", [5, 3, 4]), metric)["z"]
+    parts = attribution_patch(model, orig, new, by_role, metric)["z"]
+    np.testing.assert_allclose(parts.sel(pos="end").values, whole.values, atol=1e-12)
+    heads = head_by_pos_every(model, orig, new, metric, seq_pos=roles_of(named), layers=[0])
+    assert heads["pattern"].shape == (1, 2, 2)
+    for wrong, told in (({}, "names no positions"), ({"end": 9}, "outside prompt 1")):
+        with pytest.raises(PatchError, match=told):
+            block_every(model, orig, new, metric, seq_pos=wrong)
+    with pytest.raises(PatchError, match="no role in common"):
+        roles_of(prompts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from discover.errors import PromptError
-from discover.labelled import LabelledArray, Ranked, Results
+from discover.labelled import LabelledArray, Ranked
 from discover.labelled.drawing import Drawing
 from discover.model import Model, load_model
 from discover.patching.nodes import (
@@ -22,7 +22,6 @@ from discover.patching.nodes import (
     act_patch,
     clean_inputs,
     corrupted_inputs,
-    role_positions,
 )
 from discover.prompts import PromptPair, PromptPairs, Tokenizer, make_pair
 from discover.session import SMALL_MODEL
@@ -171,25 +170,6 @@ def nodes_of(model: Model, component: str, heads: Iterable[Head]) -> list[Node]:
     share = model.graph.n_heads // model.graph.n_kv_heads if component in ("k", "v") else 1
     places = dict.fromkeys((layer, head // share) for layer, head in heads)
     return [Node(component, layer, head) for layer, head in places]
-
-
-def by_role(prompts: PromptPairs, patch: Callable[[list[int]], Results]) -> Results:
-    """Sweeps at each role's position (IO, S1, S1+1, S2, end) as one, `(layer, pos)`.
-
-    For prompts of different length, where one position is another word in each. `patch` takes a
-    `seq_pos` and gives arrays `(layer,)`.
-    """
-    parts = [patch(role_positions(prompts, role)).arrays() for role in ROLES]
-    found = {}
-    for same_name in zip(*parts, strict=True):
-        one = same_name[0]
-        found[one.name] = replace(
-            one,
-            values=np.stack([array.values for array in same_name], axis=1),
-            axes=("layer", "pos"),
-            labels={**one.labels, "pos": ROLES},
-        )
-    return Results(found)
 
 
 def named(heads: Iterable[Head]) -> str:

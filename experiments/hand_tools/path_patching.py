@@ -15,7 +15,6 @@ import torch
 from common import (
     Experiment,
     Head,
-    by_role,
     extremes,
     head_at,
     named,
@@ -36,6 +35,7 @@ from discover.patching.nodes import (
     Node,
     path_patch,
     role_positions,
+    roles_of,
     run_with_cache,
 )
 
@@ -115,12 +115,10 @@ def blocks_to_logits(heads: Heads) -> None:
     run = heads.experiment
     with step("(l) resid_pre, attn_out, mlp_out by position to the final residual stream"):
         names = ["resid_pre", "attn_out"] + ["mlp_out"] * run.model.graph.mlp
-        if len({len(pair.clean) for pair in run.prompts}) == 1:
-            found = heads.patched(IterNode(names, seq_pos="each"), heads.final)
-        else:
-            found = by_role(
-                run.prompts, lambda at: heads.patched(IterNode(names, seq_pos=at), heads.final)
-            )
+        alike = len({len(pair.clean) for pair in run.prompts}) == 1
+        # Where prompts differ in length, one position is another word in each: go by role.
+        at = "each" if alike else roles_of(run.prompts)
+        found = heads.patched(IterNode(names, seq_pos=at), heads.final)
         for array in found.arrays():
             ranked(array.name, array.top(3))
         title = run.title("from streams and layers to the logits, by position")

@@ -6,13 +6,18 @@ from discover.patching.nodes.act import act_patch
 from discover.patching.nodes.cache import ActivationCache, run_with_cache
 from discover.patching.nodes.components import COMPONENTS
 from discover.patching.nodes.direct import direct_paths
-from discover.patching.nodes.gradients import attribution_agreement, attribution_patch
+from discover.patching.nodes.gradients import (
+    attribution_agreement,
+    attribution_patch,
+    exact_effects,
+)
 from discover.patching.nodes.inputs import (
     Inputs,
     clean_inputs,
     corrupted_inputs,
     make_inputs,
     role_positions,
+    roles_of,
 )
 from discover.patching.nodes.measures import (
     METRICS,
@@ -47,6 +52,7 @@ __all__ = [
     "corrupted_inputs",
     "denoising",
     "direct_paths",
+    "exact_effects",
     "head_all_pos_every",
     "head_by_pos_every",
     "kl_divergence",
@@ -61,5 +67,6 @@ __all__ = [
     "patch_heads",
     "path_patch",
     "role_positions",
+    "roles_of",
     "run_with_cache",
 ]

@@ -20,9 +20,9 @@ from discover.model import Model
 from discover.patching.nodes.cache import Recorder, by_head, look_up, needed
 from discover.patching.nodes.components import axis_size, projection_of
 from discover.patching.nodes.inputs import Inputs, check_twins, make_inputs
-from discover.patching.nodes.node import Expanded, IterNode, Node, as_nodes
+from discover.patching.nodes.node import IterNode, Node, as_nodes
 from discover.patching.nodes.results import labelled, progress, results, single
-from discover.patching.nodes.variants import Override, Variant, VariantRunner, as_mask
+from discover.patching.nodes.variants import Override, VariantRunner, as_mask
 
 Cache = Mapping[str, Tensor] | Literal["zero"] | None
 
@@ -70,21 +70,9 @@ def act_patch(
     found = {}
     with progress(sum(len(part.cells) for part in expanded.values()), verbose) as tick:
         for name, part in expanded.items():
-            variants = _variants(source, part, patching_nodes, inputs)
+            variants = [[source.override(node, mask)] for node, mask in part.cells]
             found[name] = labelled(runner.run(variants, tick), part.axes, name, patching_metric)
     return results(found, verbose is True)
-
-
-def _variants(source: _Source, part: Expanded, nodes: IterNode, inputs: Inputs) -> list[Variant]:
-    fixed = None if nodes.each else inputs.mask(nodes.seq_pos)
-    masks: dict[int | None, np.ndarray] = {None: fixed} if fixed is not None else {}
-    variants: list[Variant] = []
-    for node, pos in part.cells:
-        if pos not in masks:
-            assert pos is not None
-            masks[pos] = inputs.nth(pos)
-        variants.append([source.override(node, masks[pos])])
-    return variants
 
 
 class _Source:

@@ -9,6 +9,7 @@ the nnsight tutorial of the same name.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from discover.errors import ModelError, PatchError
-from discover.labelled import Agreement, LabelledArray, Results, agreement
+from discover.labelled import Agreement, Results, agreement
 from discover.model import Hook, Model, NamedHook
 from discover.patching.nodes.act import act_patch
 from discover.patching.nodes.cache import Recorder, by_head
@@ -71,7 +72,7 @@ def attribution_patch(
     model.forward(torch.as_tensor(new.tokens), new.padded(), recorder.hooks())
     theirs = recorder.cache()
     ours, gradients = _backward(model, inputs, metric, needs)
-    fixed = None if patching_nodes.each else inputs.mask(patching_nodes.seq_pos)
+    masks = patching_nodes.places(model, inputs)[1]
     found = {}
     for name, part in expanded.items():
         rows = [
@@ -79,7 +80,7 @@ def attribution_patch(
                 model,
                 COMPONENTS[name],
                 (theirs[name, at] - ours[name, at]) * gradients[name, at],
-                [inputs.nth(pos) for pos in range(inputs.width)] if fixed is None else [fixed],
+                masks,
             )
             for at in part.axes["layer"]
         ]
@@ -106,21 +107,34 @@ def attribution_agreement(
     Rank correlation, worst offenders, ... of the effects on the metric; it costs what `act_patch`
     costs. Raises what `attribution_patch` raises.
     """
-    estimate = attribution_patch(model, orig_input, new_input, patching_nodes, patching_metric)
+    given = (model, orig_input, new_input, patching_nodes, patching_metric)
+    estimate, exact = attribution_patch(*given), exact_effects(*given, verbose=verbose)
+    return {
+        one.name: agreement(one, other, worst)
+        for one, other in zip(estimate.arrays(), exact.arrays(), strict=True)
+    }
+
+
+def exact_effects(
+    model: Model,
+    orig_input: Any,
+    new_input: Any,
+    patching_nodes: IterNode,
+    patching_metric: Any,
+    *,
+    verbose: bool | Literal["bar"] = False,
+) -> Results:
+    """What `act_patch` of each node changes of the metric: what `attribution_patch` estimates.
+
+    Raises what `act_patch` raises.
+    """
     runner = VariantRunner(model, make_inputs(model, orig_input), patching_metric)
     base = float(runner.run([[]])[0])
     exact = act_patch(
         model, orig_input, patching_nodes, patching_metric, new_input=new_input, verbose=verbose
     )
-    found = {}
-    for name, array in exact.items():
-        effects = LabelledArray(
-            array.values - base, array.axes, array.labels, name, array.unit, array.direction
-        )
-        estimated = estimate[name]
-        assert isinstance(estimated, LabelledArray)
-        found[name] = agreement(estimated, effects, worst)
-    return found
+    arrays = {a.name: replace(a, values=a.values - base, direction="") for a in exact.arrays()}
+    return Results(arrays)
 
 
 def _backward(

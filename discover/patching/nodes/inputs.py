@@ -195,6 +195,18 @@ def shared_roles(prompts: PromptPairs) -> dict[int, str]:
     return {at: role for role, at in first if all(p.roles.get(role) == at for p in prompts)}
 
 
+def roles_of(prompts: PromptPairs) -> dict[str, list[int]]:
+    """Every role that all prompts have, with its position in each: to iterate over in a sweep.
+
+    Raises:
+        PatchError: there is no role that all have.
+    """
+    names = [role for role in prompts[0].roles if all(role in pair.roles for pair in prompts)]
+    if not names:
+        raise PatchError("these prompts have no role in common; use seq_pos='each'")
+    return {role: role_positions(prompts, role) for role in names}
+
+
 def role_positions(prompts: PromptPairs, role: str) -> list[int]:
     """Where each prompt has a role (IO, S1, S2, end, ...), as a `seq_pos`; `end` is always there.
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from discover.errors import PatchError
 from discover.model import Model
@@ -125,10 +127,10 @@ class Node:
 class IterNode:
     """All nodes of some components, to be patched one after the other.
 
-    Iterates over layers, over positions if `seq_pos` is `"each"`, and over heads or neurons where
-    the component has them, unless `whole` takes all of a layer together. Results are
-    shaped `(layer, [pos], [head])`. `layers` restricts the layers. Any other `seq_pos` holds for
-    all nodes.
+    Iterates over layers, over positions if `seq_pos` is `"each"` or maps names to positions (as
+    `roles_of` does), and over heads or neurons where the component has them, unless `whole` takes
+    all of a layer together. Results are shaped `(layer, [pos], [head])`. `layers` restricts the
+    layers. Any other `seq_pos` holds for all nodes.
 
     Raises:
         PatchError: unknown or repeated component.
@@ -152,7 +154,21 @@ class IterNode:
     @property
     def each(self) -> bool:
         """Whether it iterates over positions."""
-        return isinstance(self.seq_pos, str)
+        return isinstance(self.seq_pos, (str, Mapping))
+
+    def places(self, model: Model, inputs: Inputs) -> tuple[list[Any], list[np.ndarray]]:
+        """Labels and masks Bool[batch, pos] of the positions iterated over, or the only mask.
+
+        Raises:
+            PatchError: a position is outside its prompt.
+        """
+        if isinstance(self.seq_pos, Mapping):
+            if not self.seq_pos:
+                raise PatchError("seq_pos names no positions; give {name: positions} or 'each'")
+            return list(self.seq_pos), [inputs.mask(at) for at in self.seq_pos.values()]
+        if self.each:
+            return list(inputs.labels(model)), [inputs.nth(at) for at in range(inputs.width)]
+        return [], [inputs.mask(self.seq_pos)]
 
     def expand(self, model: Model, inputs: Inputs) -> dict[str, Expanded]:
         """The nodes of each component, with the axes that they span.
@@ -167,8 +183,9 @@ class IterNode:
         check_present(model, kind)
         layers = list(range(model.graph.n_layers)) if self.layers is None else list(self.layers)
         axes: dict[str, list[Any]] = {"layer": layers}
+        labels, masks = self.places(model, inputs)
         if self.each:
-            axes["pos"] = list(inputs.labels(model))
+            axes["pos"] = labels
         part, size = axis_name(model, kind), axis_size(model, kind)
         part = None if self.whole else part
         if part is not None and size is not None:
@@ -183,7 +200,7 @@ class IterNode:
                 index = place[part]
                 node = replace(node, neuron=index) if key == "neuron" else replace(node, head=index)
             node.check(model)
-            cells.append((node, place.get("pos")))
+            cells.append((node, masks[place.get("pos", 0)]))
         return Expanded(name, axes, cells)
 
 
@@ -191,12 +208,12 @@ class IterNode:
 class Expanded:
     """The nodes of an IterNode's component: `cells` in the order of the axes, layer first.
 
-    A cell is a node and the index of its position, None if positions are not iterated over.
+    A cell is a node and the positions at which it is patched, Bool[batch, pos].
     """
 
     name: str
     axes: dict[str, list[Any]]
-    cells: list[tuple[Node, int | None]]
+    cells: list[tuple[Node, np.ndarray]]
 
 
 def as_nodes(nodes: Node | Sequence[Node], what: str) -> list[Node]:

@@ -151,8 +151,9 @@ class _Paths:
     def paths(self, part: Expanded) -> list[Path]:
         """The paths of one component of the iterating side."""
         found = []
-        for node, pos in part.cells:
-            mask = self.mask if pos is None else self.inputs.nth(pos)
+        each = self.iterating is not None and self.iterating.each
+        for node, place in part.cells:
+            mask = place if each else self.mask
             senders = [node] if self.over_senders else self.senders
             receivers = self.receivers if self.over_senders else [node]
             found.append((senders, receivers, mask))

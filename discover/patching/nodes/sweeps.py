@@ -7,6 +7,7 @@ Source: N. Nanda, "Attribution Patching" and TransformerLens's `patching` module
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from discover.labelled import Results
@@ -16,31 +17,65 @@ from discover.patching.nodes.node import IterNode
 
 
 def block_every(
-    model: Model, orig_input: Any, new_input: Any, patching_metric: Any, **options: Any
+    model: Model,
+    orig_input: Any,
+    new_input: Any,
+    patching_metric: Any,
+    *,
+    seq_pos: Any = "each",
+    layers: Sequence[int] | None = None,
+    **options: Any,
 ) -> Results:
-    """resid_pre, attn_out and mlp_out of each `(layer, pos)` patched; options as of `act_patch`."""
+    """resid_pre, attn_out and mlp_out of each `(layer, pos)` patched.
+
+    `seq_pos` may map names to positions (`roles_of`), `layers` restrict the layers; other options
+    are those of `act_patch`.
+    """
     names = ["resid_pre", "attn_out", "mlp_out"] if model.graph.mlp else ["resid_pre", "attn_out"]
-    nodes = IterNode(names, seq_pos="each")
-    return _all(model, orig_input, new_input, nodes, patching_metric, options)
+    nodes = IterNode(names, seq_pos, layers)
+    return cast(
+        Results,
+        act_patch(model, orig_input, nodes, patching_metric, new_input=new_input, **options),
+    )
 
 
 def head_all_pos_every(
-    model: Model, orig_input: Any, new_input: Any, patching_metric: Any, **options: Any
+    model: Model,
+    orig_input: Any,
+    new_input: Any,
+    patching_metric: Any,
+    *,
+    layers: Sequence[int] | None = None,
+    **options: Any,
 ) -> Results:
-    """z, q, k, v and pattern of each `(layer, head)` patched at all positions together."""
-    nodes = IterNode(["z", "q", "k", "v", "pattern"])
-    return _all(model, orig_input, new_input, nodes, patching_metric, options)
+    """z, q, k, v and pattern of each `(layer, head)` patched at all positions together.
+
+    `layers` restricts the layers; other options are those of `act_patch`.
+    """
+    nodes = IterNode(["z", "q", "k", "v", "pattern"], layers=layers)
+    return cast(
+        Results,
+        act_patch(model, orig_input, nodes, patching_metric, new_input=new_input, **options),
+    )
 
 
 def head_by_pos_every(
-    model: Model, orig_input: Any, new_input: Any, patching_metric: Any, **options: Any
+    model: Model,
+    orig_input: Any,
+    new_input: Any,
+    patching_metric: Any,
+    *,
+    seq_pos: Any = "each",
+    layers: Sequence[int] | None = None,
+    **options: Any,
 ) -> Results:
-    """z, q, k, v and pattern of each `(layer, pos, head)`; of a pattern, pos is the query's."""
-    nodes = IterNode(["z", "q", "k", "v", "pattern"], seq_pos="each")
-    return _all(model, orig_input, new_input, nodes, patching_metric, options)
+    """z, q, k, v and pattern of each `(layer, pos, head)`; of a pattern, pos is the query's.
 
-
-def _all(
-    model: Model, orig: Any, new: Any, nodes: IterNode, metric: Any, options: dict[str, Any]
-) -> Results:
-    return cast(Results, act_patch(model, orig, nodes, metric, new_input=new, **options))
+    `seq_pos` may map names to positions (`roles_of`), `layers` restrict the layers; other options
+    are those of `act_patch`.
+    """
+    nodes = IterNode(["z", "q", "k", "v", "pattern"], seq_pos, layers)
+    return cast(
+        Results,
+        act_patch(model, orig_input, nodes, patching_metric, new_input=new_input, **options),
+    )
