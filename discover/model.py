@@ -41,6 +41,9 @@ Hook = Callable[[Tensor], Tensor | None]
 PROBE = 8
 """How many tokens a model is tried on when it is loaded."""
 
+_SPLIT = ("hook_q_input", "hook_k_input", "hook_v_input", "hook_mlp_in")
+"""Ends of the names of hook points that only a forward with split inputs passes."""
+
 _CANNOT = (ValueError, LookupError, AttributeError, TypeError, RuntimeError)
 """What models and bridges raise when they are built or run as they cannot be."""
 
@@ -88,6 +91,7 @@ class Model(Anatomy):
             self.d_vocab = int(cfg.d_vocab)
         self.d_vocab_in = int(cfg.d_vocab)
         self.max_positions = int(cfg.n_ctx)
+        self._split = self.splits_qkv = False
         self.rotated_layers = self._check_blocks()
         self.splits_qkv = self._enable_split()
 
@@ -151,17 +155,20 @@ class Model(Anatomy):
             return False
         kinds = [f"attn.hook_{kind}_input" for kind in "qkv"] + ["hook_mlp_in"] * self.graph.mlp
         points = [f"blocks.{at}.{kind}" for at in range(self.graph.n_layers) for kind in kinds]
-        if set(points) <= self._probe(points).keys():
-            return True
         # Blocks with one norm for attention and MLP (Phi, Falcon, Cohere) do not pass them all.
+        splits = set(points) <= self._probe(points).keys()
         self._set_split(False)
-        return False
+        return splits
 
     def _set_split(self, on: bool) -> None:
+        """Give every head its own inputs, or not; a forward that does costs half as much again."""
+        if on == self._split:
+            return
         with quiet():
             self.bridge.set_use_split_qkv_input(on)
             if self.graph.mlp:
                 self.bridge.set_use_hook_mlp_in(on)
+        self._split = on
 
     @property
     def n_parameters(self) -> int:
@@ -238,6 +245,8 @@ class Model(Anatomy):
     ) -> tuple[Tensor, set[str]]:
         """Logits, and the names of hooks that did not fire."""
         silent = {name for name, _ in hooks}
+        if self.splits_qkv:
+            self._set_split(any(name.endswith(_SPLIT) for name in silent))
         points = [(name, _adapt(name, hook, silent)) for name, hook in hooks]
         mode = torch.set_grad_enabled(gradients)
         with mode, self._precision(), self._hooked(points):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarking import machine, random_module
+from benchmarking import machine, random_module, random_prompts
 from transformer_lens.patching import get_act_patch_direct_path_all_sources
 from transformers import GPT2Config
 
@@ -26,7 +26,6 @@ from discover.patching.nodes import (
     logit_difference,
     run_with_cache,
 )
-from discover.prompts import PromptPair, PromptPairs
 
 
 def main() -> None:
@@ -44,9 +43,9 @@ def main() -> None:
     config = GPT2Config(
         n_layer=options.layers, n_head=options.heads, n_embd=options.d_model, n_positions=64
     )
-    module = random_module(config, {"c_attn": 1.0, "c_proj": 0.3}, logits=0.1)
+    module = random_module(config, {"attn": 1.0, "mlp": 0.5}, logits=0.1)
     model = wrap_module(module, name="random GPT-2")
-    prompts = draw(options.prompts, options.length, config.vocab_size)
+    prompts = random_prompts(config.vocab_size, options.prompts, options.length)
     metric = logit_difference(model, prompts)
     orig, new = corrupted_inputs(prompts), clean_inputs(prompts)
     pairs = options.layers * (options.layers - 1) // 2 * options.heads**2
@@ -75,18 +74,6 @@ def main() -> None:
         f"largest difference {gap:.1e} of the values' range; batched against single "
         f"{np.nanmax(np.abs(ours - alone)) / np.ptp(theirs[possible]):.1e}"
     )
-
-
-def draw(n: int, length: int, vocabulary: int) -> PromptPairs:
-    """Pairs of random tokens that differ in one place."""
-    rng = np.random.default_rng(0)
-    pairs = []
-    for _ in range(n):
-        clean = rng.integers(0, vocabulary, length)
-        corrupted = clean.copy()
-        corrupted[length // 4] = rng.integers(0, vocabulary)
-        pairs.append(PromptPair(tuple(clean.tolist()), tuple(corrupted.tolist()), (1,), (2,)))
-    return PromptPairs(pairs)
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
