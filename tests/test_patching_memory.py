@@ -116,6 +116,18 @@ def test_what_cannot_fit_is_refused_with_the_number(tiny):
         ExactPatcher(model, prompts, "kl", "resample", memory=1024)
 
 
+def test_portions_share_copies_of_weights(tiny):
+    model, prompts = tiny
+    first, *others = ExactPatcher(model, prompts, "kl", "resample", chunk=5).states
+    assert len(others) == 2
+    for state in others:
+        assert state.unembedding is first.unembedding
+        for own, same in zip(state.layers, first.layers, strict=True):
+            assert own.W_O is same.W_O
+            assert own.weights is same.weights
+            assert len(own.blocked) == len(state.rows[False].grid), "masks are each portion's own"
+
+
 def test_running_out_of_memory_halves_the_batch_and_goes_on(monkeypatch):
     model, prompts = family_model("llama"), random_prompts()
     patcher = ExactPatcher(model, prompts, "kl", "resample")

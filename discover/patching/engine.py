@@ -23,8 +23,8 @@ from discover.ablation import ablated_outputs
 from discover.errors import RunError
 from discover.graph import Receiver, Sender
 from discover.model import Model
-from discover.patching.attention import read_attention
-from discover.patching.damage import Damage, make_damage
+from discover.patching.attention import AttentionLayer, read_attention
+from discover.patching.damage import Damage, Unembedding, make_damage
 from discover.patching.nodecheck import check_nodes, check_unembedding
 from discover.patching.reference import head_output_biases, run_senders
 from discover.patching.rows import Rows, changing, needed
@@ -52,9 +52,17 @@ class EngineState:
 
     Activations are kept in rows (`Rows`): `rows[True]` are the positions that a search can change
     and the answers depend on, `rows[False]` the answers. All others have their clean value always.
+    `like` is a state of other prompts on the same model; they share copies of weights.
     """
 
-    def __init__(self, model: Model, prompts: PromptPairs, metric: str, ablation: str) -> None:
+    def __init__(
+        self,
+        model: Model,
+        prompts: PromptPairs,
+        metric: str,
+        ablation: str,
+        like: EngineState | None = None,
+    ) -> None:
         model.check_prompts(prompts)
         self.model, self.graph = model, model.graph
         padded = prompts.padded()
@@ -66,9 +74,11 @@ class EngineState:
         self._biases = head_output_biases(model)
         # One prompt is enough: the unembedding treats all positions alike.
         stream = clean[:, 0, real[0]].sum(0) + self._biases[-1]
-        check_unembedding(model, stream, logits[0, real[0]])
+        self.unembedding: Unembedding = Unembedding(model) if like is None else like.unembedding
+        check_unembedding(self.unembedding, stream, logits[0, real[0]])
         del logits
-        self.layers = read_attention(model, clean_tokens, padded)
+        same = None if like is None else like.layers
+        self.layers: list[AttentionLayer] = read_attention(model, clean_tokens, padded, same)
         self._bases = check_nodes(model, self.layers, self._biases, clean, real)
         masks = [layer.blocked for layer in self.layers]
         differ = clean_tokens != corrupted_tokens if ablation == "resample" else real
@@ -93,7 +103,9 @@ class EngineState:
         self._projected: dict[Receiver, Tensor] = {}
         self._baselines: dict[tuple[int, bool], Tensor] = {}
         self._final = self._unpruned_input(Receiver("logits"))
-        self.metric: Damage = make_damage(metric, model, prompts, self.rows[False], self._final[0])
+        self.metric: Damage = make_damage(
+            metric, self.unembedding, prompts, self.rows[False], self._final[0]
+        )
         self.node_computations = 0
 
     # The search's two questions.

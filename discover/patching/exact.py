@@ -43,7 +43,10 @@ class ExactPatcher:
         self.plan = make_plan(model, prompts, memory)
         size = chunk or self.plan.chunk
         parts = [prompts[i : i + size] for i in range(0, len(prompts), size)]
-        self.states = [EngineState(model, part, metric, ablation) for part in parts]
+        self.states: list[EngineState] = []
+        for part in parts:
+            like = self.states[0] if self.states else None
+            self.states.append(EngineState(model, part, metric, ablation, like))
         self.weights = [len(part) / len(prompts) for part in parts]
         self.halvings = 0
         self._commits: list[tuple[Receiver, np.ndarray]] = []
