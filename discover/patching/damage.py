@@ -19,12 +19,19 @@ Final = Float[Tensor, "row d_model"]
 CHUNK = 1 << 24
 """How many logits are held at once."""
 
+LOGIT = 40
+"""Bytes that a logit takes on the way to a damage: itself and a few values of it in float64."""
+
 
 class Damage(Protocol):
     """Damage of variants from their final streams, prepared from the full model's."""
 
     def __call__(self, streams: Float[Tensor, "k row d_model"]) -> list[float]:
         """Damage of each variant: mean over a prompt's answers, then over prompts."""
+        ...
+
+    def size(self, variants: int) -> int:
+        """At most how many bytes the logits of so many variants take, given at once."""
         ...
 
 
@@ -96,6 +103,10 @@ class DistributionDamage:
     def _chunk(self) -> int:
         return max(1, CHUNK // self.full.numel())
 
+    def size(self, variants: int) -> int:
+        """At most how many bytes the logits of so many variants take."""
+        return LOGIT * min(variants, self._chunk) * self.full.numel()
+
     def _some(self, streams: Tensor) -> list[float]:
         logits = self.unembedding.logits(streams).double()
         if self.kl:
@@ -132,6 +143,11 @@ class KLDamage:
         for part in self._slices():
             self.mean += p[..., part] @ self.matrix[part].double()
         self.p = p.to(self.matrix.dtype)
+
+    def size(self, variants: int) -> int:
+        """At most how many bytes the logits of so many variants take, slice by slice."""
+        held = 3 * variants * len(self.p) * min(self.SLICE, len(self.matrix))
+        return held * self.p.element_size()
 
     def _slices(self) -> list[slice]:
         size = self.matrix.shape[0]
@@ -191,3 +207,8 @@ class LogitDifferenceDamage:
         drop = self.full - self._differences(streams)
         found: list[float] = (drop * self.weights).sum(-1).tolist()
         return found
+
+    def size(self, variants: int) -> int:
+        """At most how many bytes the logits of so many variants take: those of their columns."""
+        columns = self.columns.numel() // self.columns.shape[-1]
+        return LOGIT * variants * columns

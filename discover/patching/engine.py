@@ -11,6 +11,7 @@ accumulated differences.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from discover.graph import Receiver, Sender
 from discover.model import Model
 from discover.patching.attention import AttentionLayer, read_attention
 from discover.patching.damage import Damage, Unembedding, make_damage
+from discover.patching.memory import Load
 from discover.patching.nodecheck import check_nodes, check_unembedding
 from discover.patching.reference import head_output_biases, run_senders
 from discover.patching.rows import Rows, changing, needed
@@ -160,11 +162,6 @@ class EngineState:
         if Receiver("logits") in self._kept_in:
             self._final = self._rebuilt_input(Receiver("logits"))
 
-    @property
-    def live(self) -> int:
-        """How many nodes are alive now."""
-        return len(self._live)
-
     def _register(self, receiver: Receiver, kept: np.ndarray) -> None:
         senders = self.graph.senders_of(receiver)
         self._kept_in[receiver] = [s for s, keep in zip(senders, kept, strict=True) if keep]
@@ -172,9 +169,27 @@ class EngineState:
         if self._everywhere(receiver):
             self._read_everywhere.update(self._kept_in[receiver])
 
-    def row_count(self, receiver: Receiver) -> int:
-        """How many rows one variant of a receiver's input has."""
-        return len(self.rows[self._everywhere(receiver)])
+    def fitting(self, receiver: Receiver, free: int, rows: int) -> int:
+        """How many variants of a receiver to evaluate at once, at least one.
+
+        No more than `free` bytes hold, and not many more than have so many rows in all.
+        """
+        wide = self._everywhere(receiver)
+        own, itemsize = self.rows[wide], self.model.torch_dtype.itemsize
+        load = Load(
+            rows=len(own),
+            # Keys and values are kept at all positions, also at those that never change.
+            positions=len(own.grid) * own.n_pos if wide else 0,
+            width=own.n_pos,
+            heads=sum(sender.kind == "head" for sender in self._live),
+            mlps=sum(sender.kind == "mlp" for sender in self._live),
+        )
+
+        def size(variants: int) -> int:
+            return itemsize * load.values(self.model, variants) + self.metric.size(variants)
+
+        most = max(8, rows // load.rows)
+        return max(1, bisect_right(range(1, most + 1), free, key=size))
 
     # Positions and inputs.
 

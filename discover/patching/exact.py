@@ -9,7 +9,7 @@ from discover.errors import RunError
 from discover.graph import ComputationalGraph, Receiver
 from discover.model import Model
 from discover.patching.engine import EngineState
-from discover.patching.memory import make_plan, row_bytes
+from discover.patching.memory import make_plan
 from discover.prompts import PromptPairs
 
 
@@ -115,14 +115,14 @@ class ExactPatcher:
 
     def block_limit(self, receiver: Receiver) -> int:
         """How many variants of a receiver are worth evaluating at once."""
-        live = max(state.live for state in self.states)
-        rows = max(state.row_count(receiver) for state in self.states)
-        return max(1, self.plan.block(rows, row_bytes(self.model, live)) >> self.halvings)
+        free, rows = self.plan.free, self.plan.rows
+        fitting = min(state.fitting(receiver, free, rows) for state in self.states)
+        return max(1, fitting >> self.halvings)
 
     def _twin(self) -> ExactPatcher:
         """This patcher in float64, brought up to the same commits."""
         if self._double is None:
-            # One variant at a time: it takes little beside what it holds, and is not refused.
+            # Counted in this patcher's own plan, so that it is not refused now.
             self._double = ExactPatcher(
                 self.model.double(),
                 self.prompts,
