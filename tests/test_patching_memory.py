@@ -19,7 +19,7 @@ from discover.attribution import usual_chunk
 from discover.circuit import Circuit
 from discover.errors import RunError, SpecError
 from discover.graph import Receiver
-from discover.model import load_model, wrap_module
+from discover.model import Model, load_model, wrap_module
 from discover.patching.engine import EngineState
 from discover.patching.exact import ExactPatcher
 from discover.patching.memory import Load, make_plan, parse_size, show_size
@@ -271,13 +271,45 @@ def test_running_out_of_memory_halves_the_batch_and_goes_on(monkeypatch):
     assert patcher.block_limit(Receiver("logits")) < before
 
 
+def never(*_args, **_kwargs):
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 def test_a_single_variant_that_does_not_fit_says_what_to_do(monkeypatch):
     model, prompts = family_model("llama"), random_prompts()
     patcher = ExactPatcher(model, prompts, "kl", "resample")
-
-    def never(self, receiver, variants):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
     monkeypatch.setattr(EngineState, "damages", never)
     with pytest.raises(RunError, match="ran out of memory at logits .* smaller --memory"):
         patcher.damages(Receiver("logits"), np.ones((4, len(model.graph.senders)), dtype=bool))
+
+
+def test_a_commit_that_does_not_fit_says_what_to_do(monkeypatch):
+    model, prompts = family_model("llama"), random_prompts()
+    patcher = ExactPatcher(model, prompts, "kl", "resample")
+    monkeypatch.setattr(EngineState, "commit", never)
+    kept = np.ones(len(model.graph.senders), dtype=bool)
+    with pytest.raises(
+        RunError, match="out of memory at the commit of logits, .* smaller --memory"
+    ):
+        patcher.commit(Receiver("logits"), kept)
+
+
+@pytest.mark.parametrize("where", ["Model.double", "EngineState.__init__", "EngineState.restore"])
+def test_a_float64_twin_that_does_not_fit_says_what_to_do(monkeypatch, where):
+    model, prompts = family_model("llama", "float32"), random_prompts()
+    patcher = ExactPatcher(model, prompts, "kl", "resample")
+    kept = np.ones(len(model.graph.senders), dtype=bool)
+    kept[2] = False
+    patcher.commit(Receiver("logits"), kept)
+    receiver = Receiver("mlp", 1)
+    variant = ~np.eye(model.graph.n_senders_of(receiver), dtype=bool)[0]
+    other = ExactPatcher(model.double(), prompts, "kl", "resample")
+    other.commit(Receiver("logits"), kept)
+    expected = other.damages(receiver, variant)
+    owner, name = where.split(".")
+    monkeypatch.setattr({"Model": Model, "EngineState": EngineState}[owner], name, never)
+    with pytest.raises(RunError, match=r"memory at m1\.in in float64, .* smaller --memory"):
+        patcher.damages(receiver, variant, float64=True)
+    monkeypatch.undo()
+    found = patcher.damages(receiver, variant, float64=True)
+    assert found == pytest.approx(expected, abs=1e-12), "no half-made twin is left behind"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -73,11 +76,16 @@ class ExactPatcher:
     def damages(
         self, receiver: Receiver, variants: np.ndarray, *, float64: bool = False
     ) -> list[float]:
-        """Damage with each variant of the receiver's incoming edges (`Bool[K, sender]`: kept)."""
+        """Damage with each variant of the receiver's incoming edges (`Bool[K, sender]`: kept).
+
+        Raises:
+            RunError: the device ran out of memory with a single variant.
+        """
         variants = np.atleast_2d(variants)
         if float64 and self.model.dtype != "float64":
-            twin = self._twin()
-            return [twin.damages(receiver, row)[0] for row in variants]
+            with self._room(f"at {receiver} in float64"):
+                twin = self._twin()
+                return [twin.damages(receiver, row)[0] for row in variants]
         parts = [self._fitting(state, receiver, variants) for state in self.states]
         return [
             float(sum(w * part[k] for w, part in zip(self.weights, parts, strict=True)))
@@ -93,19 +101,35 @@ class ExactPatcher:
                 return [damage for block in blocks for damage in state.damages(receiver, block)]
             except torch.OutOfMemoryError as error:
                 if step == 1:
-                    raise RunError(
-                        f"{self.model.device} ran out of memory at {receiver} with one variant of "
-                        f"{self.chunk} prompts; resume with a smaller --memory"
-                    ) from error
+                    raise self._too_large(f"at {receiver} with one variant") from error
             # Outside the handler, whose traceback would keep the block's tensors.
             step = (step + 1) // 2
             self.halvings += 1
             torch.cuda.empty_cache()
 
+    @contextlib.contextmanager
+    def _room(self, where: str) -> Iterator[None]:
+        """Where nothing smaller can be tried, a device without memory left is the run's end."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise self._too_large(where) from error
+
+    def _too_large(self, where: str) -> RunError:
+        return RunError(
+            f"{self.model.device} ran out of memory {where}, {self.chunk} prompts at a time; "
+            "resume with a smaller --memory"
+        )
+
     def commit(self, receiver: Receiver, kept: np.ndarray) -> None:
-        """Fix which edges into a receiver are kept (`Bool[sender]`)."""
-        for state in self.states:
-            state.commit(receiver, kept)
+        """Fix which edges into a receiver are kept (`Bool[sender]`).
+
+        Raises:
+            RunError: the device ran out of memory.
+        """
+        with self._room(f"at the commit of {receiver}"):
+            for state in self.states:
+                state.commit(receiver, kept)
         self._commits.append((receiver, kept.copy()))
 
     @property
@@ -134,7 +158,7 @@ class ExactPatcher:
         if len(self._double._commits) != len(self._commits):
             # From the bottom up in one pass: cheaper than one by one, and the same numbers
             # whenever the twin was last asked.
-            self._double._commits = list(self._commits)
             for state in self._double.states:
                 state.restore(self._commits)
+            self._double._commits = list(self._commits)
         return self._double
