@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -187,12 +188,23 @@ class Anatomy(ABC):
         parts = [module(self.normalise(layer, "mlp", part)) for part in torch.split(rows, MLP_ROWS)]
         return torch.cat(parts).view(x.shape)
 
+    @functools.cached_property
+    def mlp_width(self) -> int:
+        """The most values that one map of an MLP puts out, a gate's among them; 0 without MLPs."""
+        blocks = [block for block in self.bridge.blocks if "mlp" in block.submodules]
+        weights = [
+            weight
+            for block in blocks
+            for part in _mlp_parts(block)
+            for weight in part.original_component.parameters()
+        ]
+        return max((max(w.shape) for w in weights if w.ndim == 2), default=0)
+
     def _mlp_module(self, layer: int) -> Callable[[Tensor], Tensor]:
         block = self.bridge.blocks[layer]
         if block.mlp.name is not None:
             return self._module(block.mlp)
-        # OPT's two linear maps stand in the block itself.
-        into, out = (self._module(getattr(block.mlp, name)) for name in ("in", "out"))
+        into, out = (self._module(part) for part in _mlp_parts(block))
         activation = block.original_component.activation_fn
         return lambda x: out(activation(into(x)))
 
@@ -295,3 +307,10 @@ class Anatomy(ABC):
         block = self.bridge.blocks[layer]
         name = "ln2" if before == "mlp" and "ln2" in block.submodules else "ln1"
         return self._module(getattr(block, name))(x)
+
+
+def _mlp_parts(block: Any) -> list[Any]:
+    """A block's MLP as one component, or OPT's two linear maps, which stand in the block itself."""
+    if block.mlp.name is not None:
+        return [block.mlp]
+    return [getattr(block.mlp, name) for name in ("in", "out")]

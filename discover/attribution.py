@@ -71,14 +71,19 @@ def attribute(
     check_method(method, metric, steps)
     model.check_prompts(prompts)
     make_metric(metric, prompts, model.d_vocab)
-    rows = ROWS if model.device == "cpu" else DEVICE_ROWS
-    size = chunk or max(1, rows // prompts.padded().clean.shape[1])
+    size = chunk or usual_chunk(model, prompts)
     total = _Scores(model)
     for at in range(0, len(prompts), size):
         part = prompts[at : at + size]
         points = [1.0] if method == "eap" else [i / steps for i in range(1, steps + 1)]
         _add_chunk(total, model, part, metric, ablation, points, len(part) / len(prompts))
     return total.by_edge()
+
+
+def usual_chunk(model: Model, prompts: PromptPairs) -> int:
+    """How many prompts are taken together unless told otherwise."""
+    rows = ROWS if model.device == "cpu" else DEVICE_ROWS
+    return max(1, rows // int(prompts.padded().clean.shape[1]))
 
 
 def check_method(method: str, metric: str, steps: int = STEPS) -> None:

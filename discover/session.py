@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from discover.acdc import Speculation
-from discover.attribution import attribute, check_method, draft_of
+from discover.attribution import attribute, check_method, draft_of, usual_chunk
 from discover.errors import PromptError, SpecError
 from discover.graph import Edge
 from discover.model import Model, load_model
@@ -91,12 +91,15 @@ class Session:
         check_how(engine, how, spec.metric)
         self.spec, self.model, self.prompts = spec, model, prompts
         self.engine, self.how = engine, how
-        chunk = make_plan(model, prompts, how.memory).chunk
-        self.oracle = ReferencePatcher(model, prompts, spec.metric, spec.ablation, chunk=chunk)
+        plan = make_plan(model, prompts, how.memory)
+        self._chunk = plan.chunk
+        self.oracle = ReferencePatcher(
+            model, prompts, spec.metric, spec.ablation, chunk=self._chunk
+        )
         self.patcher: ReferencePatcher | ExactPatcher = self.oracle
         if engine == "exact":
             self.patcher = ExactPatcher(
-                model, prompts, spec.metric, spec.ablation, memory=how.memory
+                model, prompts, spec.metric, spec.ablation, memory=plan.memory
             )
         self._check: dict[str, float] | None = None
 
@@ -128,7 +131,11 @@ class Session:
         draft = self.how.draft
         if isinstance(draft, str):
             spec = self.spec
-            scores = attribute(self.model, self.prompts, spec.metric, spec.ablation, method=draft)
+            # No more prompts at a time than the search itself may take.
+            chunk = min(self._chunk, usual_chunk(self.model, self.prompts))
+            scores = attribute(
+                self.model, self.prompts, spec.metric, spec.ablation, method=draft, chunk=chunk
+            )
             return draft_of(self.model.graph.edges, scores, tau)
         edges = frozenset(draft or ())
         if strangers := edges - self.model.graph.edge_set:

@@ -100,7 +100,8 @@ threads_option = click.option(
 memory_option = click.option(
     "--memory",
     metavar="SIZE",
-    help="Work in so much memory, weights apart, e.g. 4GiB (default: half of what is free).",
+    help="Work in so much memory, beside the model's weights, e.g. 4GiB (default: half of what "
+    "is free, more only if less will not do).",
 )
 
 block_option = click.option(

@@ -8,8 +8,8 @@ and, at the start of every search, whether each head's output is the model's own
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -123,13 +123,25 @@ class Rotary:
         return torch.cat((turned, rest), -1) if rest.shape[-1] else turned
 
 
-def read_attention(model: Model, tokens: Tensor, padded: PaddedPrompts) -> list[AttentionLayer]:
+def read_attention(
+    model: Model,
+    tokens: Tensor,
+    padded: PaddedPrompts,
+    like: Sequence[AttentionLayer] | None = None,
+) -> list[AttentionLayer]:
     """Every layer's attention on these prompts.
+
+    `like`: the same model's on other prompts, whose weights are taken, so that they are held once.
 
     Raises:
         ModelError: the attention has a part that this cannot take apart, which is named.
     """
     blocked, rotations = _measure(model, tokens, padded)
+    if like is not None:
+        return [
+            replace(layer, blocked=blocked[at], rotary=rotations[at])
+            for at, layer in enumerate(like)
+        ]
     layers = []
     for layer in range(model.graph.n_layers):
         projections = {kind: model.input_projection(layer, kind) for kind in "qkv"}

@@ -19,6 +19,9 @@ Final = Float[Tensor, "row d_model"]
 CHUNK = 1 << 24
 """How many logits are held at once."""
 
+LOGIT = 40
+"""Bytes that a logit takes on the way to a damage: itself and a few values of it in float64."""
+
 
 class Damage(Protocol):
     """Damage of variants from their final streams, prepared from the full model's."""
@@ -27,9 +30,13 @@ class Damage(Protocol):
         """Damage of each variant: mean over a prompt's answers, then over prompts."""
         ...
 
+    def size(self, variants: int) -> int:
+        """At most how many bytes the logits of so many variants take, given at once."""
+        ...
+
 
 def make_damage(
-    metric: str, model: Model, prompts: PromptPairs, answers: Rows, full: Final
+    metric: str, unembedding: Unembedding, prompts: PromptPairs, answers: Rows, full: Final
 ) -> Damage:
     """The damage of that name; `full` is the full model's final stream at the answers.
 
@@ -38,15 +45,15 @@ def make_damage(
         PromptError: the metric needs answers that the prompts lack.
     """
     if metric == "logit_diff":
-        return LogitDifferenceDamage(model, prompts, answers, full)
+        return LogitDifferenceDamage(unembedding, prompts, answers, full)
     if metric == "kl":
-        if model.d_vocab < 2:
+        if unembedding.model.d_vocab < 2:
             raise SpecError("KL is always zero on a model with a single output; use --metric l2")
-        if model.logit_soft_cap > 0:
-            return DistributionDamage(model, answers, full, kl=True)
-        return KLDamage(model, answers, full)
+        if unembedding.cap > 0:
+            return DistributionDamage(unembedding, answers, full, kl=True)
+        return KLDamage(unembedding, answers, full)
     if metric == "l2":
-        return DistributionDamage(model, answers, full, kl=False)
+        return DistributionDamage(unembedding, answers, full, kl=False)
     raise SpecError(f"unknown metric {metric!r}; choose kl, logit_diff or l2")
 
 
@@ -57,11 +64,7 @@ def _weights(answers: Rows) -> Float[Tensor, " row"]:
 
 
 class Unembedding:
-    """What makes logits of a final stream: norm, unembedding, scale and soft cap.
-
-    Raises:
-        ModelError: there is something else between the final stream and the unembedding.
-    """
+    """What makes logits of a final stream: norm, unembedding, scale and soft cap."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -69,7 +72,11 @@ class Unembedding:
         self.cap = model.logit_soft_cap
 
     def logits(self, streams: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_vocab"]:
-        """Logits of final streams."""
+        """Logits of final streams.
+
+        Raises:
+            ModelError: there is something else between the final stream and the unembedding.
+        """
         out = self.model.final_norm(streams) @ self.weight.T
         return self.capped(out if self.bias is None else out + self.bias)
 
@@ -81,8 +88,8 @@ class Unembedding:
 class DistributionDamage:
     """KL in nats or squared L2, from all logits at the answer positions."""
 
-    def __init__(self, model: Model, answers: Rows, full: Final, kl: bool) -> None:
-        self.unembedding = Unembedding(model)
+    def __init__(self, unembedding: Unembedding, answers: Rows, full: Final, kl: bool) -> None:
+        self.unembedding = unembedding
         self.weights = _weights(answers)
         self.kl = kl
         logits = self.unembedding.logits(full).double()
@@ -90,8 +97,15 @@ class DistributionDamage:
 
     def __call__(self, streams: Float[Tensor, "k row d_model"]) -> list[float]:
         """Damage of each variant, in chunks of variants."""
-        size = max(1, CHUNK // self.full.numel())
-        return [d for part in torch.split(streams, size) for d in self._some(part)]
+        return [d for part in torch.split(streams, self._chunk) for d in self._some(part)]
+
+    @property
+    def _chunk(self) -> int:
+        return max(1, CHUNK // self.full.numel())
+
+    def size(self, variants: int) -> int:
+        """At most how many bytes the logits of so many variants take."""
+        return LOGIT * min(variants, self._chunk) * self.full.numel()
 
     def _some(self, streams: Tensor) -> list[float]:
         logits = self.unembedding.logits(streams).double()
@@ -117,18 +131,23 @@ class KLDamage:
 
     SLICE = 4096
 
-    def __init__(self, model: Model, answers: Rows, full: Final) -> None:
-        self.model = model
+    def __init__(self, unembedding: Unembedding, answers: Rows, full: Final) -> None:
+        self.model = unembedding.model
         self.weights = _weights(answers)
-        self.matrix = model.unembedding()[0]
-        self.full = model.final_norm(full)
+        self.matrix = unembedding.weight
+        self.full = self.model.final_norm(full)
         # Slice by slice: a double-precision copy of a large unembedding need not fit.
-        logits = Unembedding(model).logits(full).double()
+        logits = unembedding.logits(full).double()
         p = logits.softmax(-1)
         self.mean = torch.zeros_like(self.full, dtype=torch.float64)
         for part in self._slices():
             self.mean += p[..., part] @ self.matrix[part].double()
         self.p = p.to(self.matrix.dtype)
+
+    def size(self, variants: int) -> int:
+        """At most how many bytes the logits of so many variants take, slice by slice."""
+        held = 3 * variants * len(self.p) * min(self.SLICE, len(self.matrix))
+        return held * self.p.element_size()
 
     def _slices(self) -> list[slice]:
         size = self.matrix.shape[0]
@@ -152,10 +171,12 @@ class KLDamage:
 class LogitDifferenceDamage:
     """Drop in `mean logit(correct) - mean logit(incorrect)`, from those columns alone."""
 
-    def __init__(self, model: Model, prompts: PromptPairs, answers: Rows, full: Final) -> None:
-        self.unembedding = Unembedding(model)
+    def __init__(
+        self, unembedding: Unembedding, prompts: PromptPairs, answers: Rows, full: Final
+    ) -> None:
+        self.unembedding = unembedding
         self.weights = _weights(answers)
-        LogitDifference(prompts, model.d_vocab)  # refuses prompts without answers
+        LogitDifference(prompts, unembedding.model.d_vocab)  # refuses prompts without answers
         width = max(len(p.correct) + len(p.incorrect) for p in prompts)
         columns = torch.zeros(len(prompts), width, dtype=torch.long)
         signs = torch.zeros(len(prompts), width, dtype=torch.float64)
@@ -186,3 +207,8 @@ class LogitDifferenceDamage:
         drop = self.full - self._differences(streams)
         found: list[float] = (drop * self.weights).sum(-1).tolist()
         return found
+
+    def size(self, variants: int) -> int:
+        """At most how many bytes the logits of so many variants take: those of their columns."""
+        columns = self.columns.numel() // self.columns.shape[-1]
+        return LOGIT * variants * columns

@@ -11,6 +11,7 @@ accumulated differences.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,8 +24,9 @@ from discover.ablation import ablated_outputs
 from discover.errors import RunError
 from discover.graph import Receiver, Sender
 from discover.model import Model
-from discover.patching.attention import read_attention
-from discover.patching.damage import Damage, make_damage
+from discover.patching.attention import AttentionLayer, read_attention
+from discover.patching.damage import Damage, Unembedding, make_damage
+from discover.patching.memory import Load
 from discover.patching.nodecheck import check_nodes, check_unembedding
 from discover.patching.reference import head_output_biases, run_senders
 from discover.patching.rows import Rows, changing, needed
@@ -52,9 +54,17 @@ class EngineState:
 
     Activations are kept in rows (`Rows`): `rows[True]` are the positions that a search can change
     and the answers depend on, `rows[False]` the answers. All others have their clean value always.
+    `like` is a state of other prompts on the same model; they share copies of weights.
     """
 
-    def __init__(self, model: Model, prompts: PromptPairs, metric: str, ablation: str) -> None:
+    def __init__(
+        self,
+        model: Model,
+        prompts: PromptPairs,
+        metric: str,
+        ablation: str,
+        like: EngineState | None = None,
+    ) -> None:
         model.check_prompts(prompts)
         self.model, self.graph = model, model.graph
         padded = prompts.padded()
@@ -66,9 +76,11 @@ class EngineState:
         self._biases = head_output_biases(model)
         # One prompt is enough: the unembedding treats all positions alike.
         stream = clean[:, 0, real[0]].sum(0) + self._biases[-1]
-        check_unembedding(model, stream, logits[0, real[0]])
+        self.unembedding: Unembedding = Unembedding(model) if like is None else like.unembedding
+        check_unembedding(self.unembedding, stream, logits[0, real[0]])
         del logits
-        self.layers = read_attention(model, clean_tokens, padded)
+        same = None if like is None else like.layers
+        self.layers: list[AttentionLayer] = read_attention(model, clean_tokens, padded, same)
         self._bases = check_nodes(model, self.layers, self._biases, clean, real)
         masks = [layer.blocked for layer in self.layers]
         differ = clean_tokens != corrupted_tokens if ablation == "resample" else real
@@ -93,7 +105,9 @@ class EngineState:
         self._projected: dict[Receiver, Tensor] = {}
         self._baselines: dict[tuple[int, bool], Tensor] = {}
         self._final = self._unpruned_input(Receiver("logits"))
-        self.metric: Damage = make_damage(metric, model, prompts, self.rows[False], self._final[0])
+        self.metric: Damage = make_damage(
+            metric, self.unembedding, prompts, self.rows[False], self._final[0]
+        )
         self.node_computations = 0
 
     # The search's two questions.
@@ -148,11 +162,6 @@ class EngineState:
         if Receiver("logits") in self._kept_in:
             self._final = self._rebuilt_input(Receiver("logits"))
 
-    @property
-    def live(self) -> int:
-        """How many nodes are alive now."""
-        return len(self._live)
-
     def _register(self, receiver: Receiver, kept: np.ndarray) -> None:
         senders = self.graph.senders_of(receiver)
         self._kept_in[receiver] = [s for s, keep in zip(senders, kept, strict=True) if keep]
@@ -160,9 +169,27 @@ class EngineState:
         if self._everywhere(receiver):
             self._read_everywhere.update(self._kept_in[receiver])
 
-    def row_count(self, receiver: Receiver) -> int:
-        """How many rows one variant of a receiver's input has."""
-        return len(self.rows[self._everywhere(receiver)])
+    def fitting(self, receiver: Receiver, free: int, rows: int) -> int:
+        """How many variants of a receiver to evaluate at once, at least one.
+
+        No more than `free` bytes hold, and not many more than have so many rows in all.
+        """
+        wide = self._everywhere(receiver)
+        own, itemsize = self.rows[wide], self.model.torch_dtype.itemsize
+        load = Load(
+            rows=len(own),
+            # Keys and values are kept at all positions, also at those that never change.
+            positions=len(own.grid) * own.n_pos if wide else 0,
+            width=own.n_pos,
+            heads=sum(sender.kind == "head" for sender in self._live),
+            mlps=sum(sender.kind == "mlp" for sender in self._live),
+        )
+
+        def size(variants: int) -> int:
+            return itemsize * load.values(self.model, variants) + self.metric.size(variants)
+
+        most = max(8, rows // load.rows)
+        return max(1, bisect_right(range(1, most + 1), free, key=size))
 
     # Positions and inputs.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -9,7 +12,7 @@ from discover.errors import RunError
 from discover.graph import ComputationalGraph, Receiver
 from discover.model import Model
 from discover.patching.engine import EngineState
-from discover.patching.memory import make_plan, row_bytes
+from discover.patching.memory import make_plan
 from discover.prompts import PromptPairs
 
 
@@ -43,7 +46,10 @@ class ExactPatcher:
         self.plan = make_plan(model, prompts, memory)
         size = chunk or self.plan.chunk
         parts = [prompts[i : i + size] for i in range(0, len(prompts), size)]
-        self.states = [EngineState(model, part, metric, ablation) for part in parts]
+        self.states: list[EngineState] = []
+        for part in parts:
+            like = self.states[0] if self.states else None
+            self.states.append(EngineState(model, part, metric, ablation, like))
         self.weights = [len(part) / len(prompts) for part in parts]
         self.halvings = 0
         self._commits: list[tuple[Receiver, np.ndarray]] = []
@@ -70,11 +76,16 @@ class ExactPatcher:
     def damages(
         self, receiver: Receiver, variants: np.ndarray, *, float64: bool = False
     ) -> list[float]:
-        """Damage with each variant of the receiver's incoming edges (`Bool[K, sender]`: kept)."""
+        """Damage with each variant of the receiver's incoming edges (`Bool[K, sender]`: kept).
+
+        Raises:
+            RunError: the device ran out of memory with a single variant.
+        """
         variants = np.atleast_2d(variants)
         if float64 and self.model.dtype != "float64":
-            twin = self._twin()
-            return [twin.damages(receiver, row)[0] for row in variants]
+            with self._room(f"at {receiver} in float64"):
+                twin = self._twin()
+                return [twin.damages(receiver, row)[0] for row in variants]
         parts = [self._fitting(state, receiver, variants) for state in self.states]
         return [
             float(sum(w * part[k] for w, part in zip(self.weights, parts, strict=True)))
@@ -90,19 +101,35 @@ class ExactPatcher:
                 return [damage for block in blocks for damage in state.damages(receiver, block)]
             except torch.OutOfMemoryError as error:
                 if step == 1:
-                    raise RunError(
-                        f"{self.model.device} ran out of memory at {receiver} with one variant of "
-                        f"{self.chunk} prompts; resume with a smaller --memory"
-                    ) from error
+                    raise self._too_large(f"at {receiver} with one variant") from error
             # Outside the handler, whose traceback would keep the block's tensors.
             step = (step + 1) // 2
             self.halvings += 1
             torch.cuda.empty_cache()
 
+    @contextlib.contextmanager
+    def _room(self, where: str) -> Iterator[None]:
+        """Where nothing smaller can be tried, a device without memory left is the run's end."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise self._too_large(where) from error
+
+    def _too_large(self, where: str) -> RunError:
+        return RunError(
+            f"{self.model.device} ran out of memory {where}, {self.chunk} prompts at a time; "
+            "resume with a smaller --memory"
+        )
+
     def commit(self, receiver: Receiver, kept: np.ndarray) -> None:
-        """Fix which edges into a receiver are kept (`Bool[sender]`)."""
-        for state in self.states:
-            state.commit(receiver, kept)
+        """Fix which edges into a receiver are kept (`Bool[sender]`).
+
+        Raises:
+            RunError: the device ran out of memory.
+        """
+        with self._room(f"at the commit of {receiver}"):
+            for state in self.states:
+                state.commit(receiver, kept)
         self._commits.append((receiver, kept.copy()))
 
     @property
@@ -112,14 +139,14 @@ class ExactPatcher:
 
     def block_limit(self, receiver: Receiver) -> int:
         """How many variants of a receiver are worth evaluating at once."""
-        live = max(state.live for state in self.states)
-        rows = max(state.row_count(receiver) for state in self.states)
-        return max(1, self.plan.block(rows, row_bytes(self.model, live)) >> self.halvings)
+        free, rows = self.plan.free, self.plan.rows
+        fitting = min(state.fitting(receiver, free, rows) for state in self.states)
+        return max(1, fitting >> self.halvings)
 
     def _twin(self) -> ExactPatcher:
         """This patcher in float64, brought up to the same commits."""
         if self._double is None:
-            # One variant at a time: it takes little beside what it holds, and is not refused.
+            # Counted in this patcher's own plan, so that it is not refused now.
             self._double = ExactPatcher(
                 self.model.double(),
                 self.prompts,
@@ -131,7 +158,7 @@ class ExactPatcher:
         if len(self._double._commits) != len(self._commits):
             # From the bottom up in one pass: cheaper than one by one, and the same numbers
             # whenever the twin was last asked.
-            self._double._commits = list(self._commits)
             for state in self._double.states:
                 state.restore(self._commits)
+            self._double._commits = list(self._commits)
         return self._double

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from discover.anatomy import MLP_ROWS
 from discover.errors import SpecError
-from discover.graph import ComputationalGraph
-from discover.model import Model
+from discover.model import PROBE, Model
+from discover.patching.damage import LOGIT, KLDamage
 from discover.prompts import PromptPairs
 
 SHARE = 0.5
-"""The part of the free memory that a search takes unless told otherwise."""
+"""The part of the free memory that a search takes unless told otherwise, if it can do with it."""
 
 ROWS = {"cpu": 4096, "cuda": 65536}
 """About how many rows of activations fill a machine; larger blocks would only waste more."""
@@ -56,6 +57,44 @@ def free_memory(device: str) -> int:
     return int(psutil.virtual_memory().available)
 
 
+COPIES = 8
+"""How many copies of an activation are alive at once on its way through a node, at most."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What variants of one receiver take while they are evaluated, logits apart.
+
+    `rows`: those of one variant, over all prompts computed at a time; `positions`: where its keys
+    and values are kept; `width`: how many positions one may attend to; `heads`, `mlps`: how many
+    nodes may change.
+    """
+
+    rows: int
+    positions: int
+    width: int
+    heads: int
+    mlps: int
+
+    def values(self, model: Model, variants: int) -> int:
+        """How many values so many variants make at once."""
+        # Each node's change, an MLP's input too, a head's q, one head's attention scores, and
+        # copies on the way.
+        row = (
+            model.d_model * (self.heads + 2 * self.mlps + COPIES)
+            + model.d_head * self.heads
+            + COPIES * self.width
+        )
+        graph = model.graph
+        kv_heads = min(self.heads, graph.n_layers * graph.n_kv_heads)
+        kept = 2 * model.d_head * kv_heads * self.positions
+        hidden = variants * self.rows
+        # On a CPU the MLP takes its rows in slices.
+        if torch.device(model.device).type == "cpu":
+            hidden = min(hidden, MLP_ROWS)
+        return variants * (self.rows * row + kept) + hidden * COPIES * model.mlp_width
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a search is cut to its memory.
@@ -69,55 +108,94 @@ class Plan:
     rows: int
     free: int
 
-    def block(self, row_count: int, row_bytes: int) -> int:
-        """How many variants to evaluate at once, each of so many rows."""
-        fitting = self.free // (row_count * row_bytes)
-        return max(1, min(max(8, self.rows // row_count), fitting))
-
-
-def row_bytes(model: Model, live: int) -> int:
-    """Bytes that one row of one variant takes while `live` nodes may change with it."""
-    width = model.torch_dtype.itemsize
-    # Its inputs and changes at each node, a few copies on the way, and a slice of logits.
-    return width * (model.d_model * (live + 12) + 2 * 4096)
+    @property
+    def memory(self) -> int:
+        """All bytes that the search may take."""
+        return self.held + self.free
 
 
 def make_plan(model: Model, prompts: PromptPairs, memory: int | None) -> Plan:
-    """Cut a search to so many bytes (None: half of what is free), weights apart.
+    """Cut a search to so many bytes beside the model's weights.
+
+    None: half of what is free, more only if less will not do.
 
     Raises:
         SpecError: not even one prompt and one variant at a time would fit.
     """
-    budget = int(SHARE * free_memory(model.device)) if memory is None else memory
-    graph, n = model.graph, len(prompts)
-    width = max(len(pair.clean) for pair in prompts)
-    answers = max(len(pair.answer_positions) for pair in prompts)
-    held = n * _held_per_prompt(model, graph, width, answers)
-    per_prompt = _passing_per_prompt(model, graph, width)
-    smallest = held + per_prompt
-    if smallest > budget:
+    need = _Need(model, prompts)
+    held, passing = need.held(model.torch_dtype.itemsize), need.passing(model.torch_dtype.itemsize)
+    held += need.oracle()
+    if model.dtype != "float64":
+        # Scores near tau are decided in a copy of it all in float64.
+        held += need.held(8) + 8 * model.n_parameters
+        passing = max(passing, need.passing(8))
+    budget = _usual(model.device, held + passing) if memory is None else memory
+    if held + passing > budget:
         raise SpecError(
-            f"a search on these {n} prompts of up to {width} tokens takes at least "
-            f"{show_size(smallest)} beside the weights, and {show_size(budget)} may be used; "
+            f"a search on these {len(prompts)} prompts of up to {need.width} tokens takes at least "
+            f"{show_size(held + passing)} beside the weights, and {show_size(budget)} may be used; "
             "allow more (--memory), or use fewer or shorter prompts"
         )
-    chunk = max(1, min(n, (budget - held) // per_prompt))
+    chunk = max(1, min(len(prompts), (budget - held) // passing))
     rows = ROWS.get(torch.device(model.device).type, ROWS["cpu"])
     return Plan(chunk, held, rows, budget - held)
 
 
-def _held_per_prompt(model: Model, graph: ComputationalGraph, width: int, answers: int) -> int:
-    """What engine and oracle keep throughout a search."""
-    # Every sender's ablated value (twice), its change and its committed value; every receiver's
-    # input; and the full model's distribution at the answers.
-    nodes = 4 * len(graph.senders) + len(graph.receivers)
-    values = nodes * width * model.d_model + 2 * answers * model.d_vocab
-    return values * model.torch_dtype.itemsize
+def _usual(device: str, least: int) -> int:
+    free = free_memory(device)
+    return max(int(SHARE * free), min(least, free))
 
 
-def _passing_per_prompt(model: Model, graph: ComputationalGraph, width: int) -> int:
-    """What passes: one variant of everything, or one plain forward with split q, k and v inputs."""
-    variant = width * row_bytes(model, len(graph.senders))
-    split = 4 * 3 * graph.n_heads * width * model.d_model + 2 * width * model.d_vocab
-    forward = (2 * len(graph.senders) * width * model.d_model + split) * model.torch_dtype.itemsize
-    return max(variant, forward)
+class _Need:
+    """What a search holds on all prompts, and what passes for each that is computed at a time."""
+
+    def __init__(self, model: Model, prompts: PromptPairs) -> None:
+        self.model, self.graph, self.n = model, model.graph, len(prompts)
+        self.width = max(len(pair.clean) for pair in prompts)
+        self.answers = max(len(pair.answer_positions) for pair in prompts)
+        self.columns = max(len(pair.correct) + len(pair.incorrect) for pair in prompts)
+        self.heads = self.graph.n_layers * self.graph.n_heads
+        self.kv_heads = self.graph.n_layers * self.graph.n_kv_heads
+
+    def held(self, itemsize: int) -> int:
+        """Bytes that an engine keeps throughout, in a dtype of that size."""
+        model, layers = self.model, self.graph.n_layers
+        senders = len(self.graph.senders)
+        # Every sender's ablated value, its change and its committed value, the first two at the
+        # answers once more; every receiver's input, and all ablated ones of each place.
+        wide = model.d_model * (3 * senders + len(self.graph.receivers) + 2 * layers + 4)
+        # q, k and v, clean keys and values, rotations, attention weights.
+        heads = model.d_head * (self.heads + 4 * self.kv_heads + 4 * layers)
+        values = self.width * (wide + heads + self.heads * self.width)
+        values += 2 * senders * self.answers * model.d_model
+        masks = 3 * layers * self.width**2
+        damage = 8 * self.answers * (model.d_vocab + 2 * self.columns * model.d_model)
+        return self.n * (itemsize * values + masks + damage) + itemsize * self._once()
+
+    def _once(self) -> int:
+        """How many values an engine has or makes once, whatever the number of prompts."""
+        model = self.model
+        # Attention weights by head; the unembedding scaled, and a slice of it in float64.
+        heads = 2 * model.d_model * model.d_head * (self.heads + self.kv_heads)
+        scaled = model.d_vocab if model.logit_scale != 1 else 0
+        sliced = 2 * min(model.d_vocab, KLDamage.SLICE)
+        # Logits of one prompt, or of the tokens that a model is tried on, against the model's own.
+        compared = 4 * max(self.width, PROBE) * model.d_vocab
+        return heads + model.d_model * (scaled + sliced) + compared
+
+    def oracle(self) -> int:
+        """Bytes that the reference keeps: ablated senders, and logits of both runs."""
+        senders = len(self.graph.senders) * self.width * self.model.d_model
+        logits = 2 * self.answers * self.model.d_vocab
+        return self.n * (senders + logits) * self.model.torch_dtype.itemsize
+
+    def passing(self, itemsize: int) -> int:
+        """Bytes for each prompt computed at a time: one variant of all, or one plain forward."""
+        model, width = self.model, self.width
+        load = Load(width, width, width, self.heads, self.graph.n_layers)
+        variant = itemsize * load.values(model, 1) + LOGIT * self.answers * model.d_vocab
+        # Senders live and carried, the stream at every layer, split q, k and v inputs.
+        wide = 2 * len(self.graph.senders) + self.graph.n_layers + 12 * self.graph.n_heads + COPIES
+        values = model.d_model * wide + COPIES * model.mlp_width + 2 * model.d_vocab
+        values += 4 * self.graph.n_heads * width
+        return max(variant, width * values * itemsize)

@@ -20,7 +20,9 @@ Bases = dict[tuple[int, str], Float[Tensor, "n_kv_heads batch pos d_head"]]
 
 @torch.no_grad()
 def check_unembedding(
-    model: Model, stream: Float[Tensor, "pos d_model"], logits: Float[Tensor, "pos d_vocab"]
+    unembedding: Unembedding,
+    stream: Float[Tensor, "pos d_model"],
+    logits: Float[Tensor, "pos d_vocab"],
 ) -> None:
     """Compare the logits of a final stream with the model's own.
 
@@ -28,7 +30,8 @@ def check_unembedding(
         ModelError: they differ, or the engine does not know what is between the two.
     """
     scale = float(logits.abs().max())
-    _demand(Unembedding(model).logits(stream) - logits, scale, "the logits", model)
+    difference = unembedding.logits(stream) - logits
+    _demand(difference, scale, "the logits", unembedding.model)
 
 
 @torch.no_grad()
