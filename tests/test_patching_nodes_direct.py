@@ -6,24 +6,30 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from helpers import family_model, random_prompts
+from helpers import RAGGED, family_model, random_prompts
 from transformer_lens.patching import (
     get_act_patch_direct_path,
     get_act_patch_direct_path_all_sources,
 )
 
-from discover.errors import PatchError
+from discover.errors import ModelError, PatchError
 from discover.labelled import LabelledList
 from discover.model import Model
 from discover.patching.nodes import (
     Node,
     clean_inputs,
     corrupted_inputs,
+    denoising,
     direct_paths,
+    kl_divergence,
     logit_difference,
+    measure,
+    noising,
     path_patch,
     run_with_cache,
 )
+from discover.patching.nodes.engine import engine_for
+from discover.patching.nodes.variants import VariantRunner
 
 
 @functools.lru_cache(maxsize=4)
@@ -72,6 +78,7 @@ def test_direct_paths_are_skip_only_path_patches(family):
     metric = logit_difference(model, prompts)
     for component in "qkv":
         for at_once in (None, 1):
+            # Without at_once the engine of the search computes them.
             ours = direct_paths(model, orig, new, metric, component=component, at_once=at_once)
             part = "head" if ours.shape[3] == model.graph.n_heads else "kv_head"
             assert ours.axes == ("src_layer", "src_head", "layer", part)
@@ -185,3 +192,38 @@ def test_wrong_requests_are_refused_and_other_metrics_come_back_as_lists():
     found = direct_paths(model, orig, new, metric.per_prompt(), source=(0, 0), component="k")
     assert isinstance(found, LabelledList) and found.at(layer=0, kv_head=0) is None
     assert found.at(layer=1, kv_head=1).shape == (3,)
+
+
+@pytest.mark.parametrize("shape", ["right", "left, two answers"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "neox"])
+def test_the_engine_and_one_forward_a_pair_give_the_same_shares(family, shape):
+    model = model_of(family)
+    prompts = random_prompts(**RAGGED[shape])
+    for direction, orig, new in (
+        (denoising, corrupted_inputs(prompts), clean_inputs(prompts)),
+        (noising, clean_inputs(prompts), corrupted_inputs(prompts)),
+    ):
+        metric = direction(model, prompts)
+        fast = direct_paths(model, orig, new, metric, component="v")
+        slow = direct_paths(model, orig, new, metric, component="v", at_once=2)
+        np.testing.assert_allclose(fast.values, slow.values, atol=1e-9)
+        assert np.nanmax(np.abs(fast.values - float(measure(model, orig, metric)))) > 1e-4
+
+
+def test_where_the_engine_does_not_apply_forwards_do(monkeypatch):
+    model = model_of("gpt2")
+    prompts, orig, new = sides()
+    metric = logit_difference(model, prompts)
+    runner = VariantRunner(model, orig, metric)
+    assert engine_for(runner, new) is not None
+    assert engine_for(VariantRunner(model, orig, metric.per_prompt()), new) is None
+    assert engine_for(VariantRunner(model, orig, kl_divergence(model, prompts)), new) is None
+    assert engine_for(VariantRunner(model, orig, "loss"), new) is None
+
+    def refuse(*_given):
+        raise ModelError("cannot be taken apart")
+
+    want = direct_paths(model, orig, new, metric).values
+    monkeypatch.setattr("discover.patching.nodes.engine.ExactPatcher", refuse)
+    assert engine_for(runner, new) is None
+    np.testing.assert_allclose(direct_paths(model, orig, new, metric).values, want, atol=1e-9)

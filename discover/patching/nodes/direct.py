@@ -20,14 +20,12 @@ from discover.labelled import LabelledArray, LabelledList
 from discover.model import Model
 from discover.patching.nodes.cache import Recorder
 from discover.patching.nodes.components import COMPONENTS, axis_name, axis_size
+from discover.patching.nodes.engine import Head, engine_for, engine_pairs
 from discover.patching.nodes.inputs import check_twins, make_inputs
 from discover.patching.nodes.node import Node
 from discover.patching.nodes.receivers import project_heads
 from discover.patching.nodes.results import labelled, progress
 from discover.patching.nodes.variants import Override, Variant, VariantRunner, as_mask
-
-Head = tuple[int, int]
-"""Layer and head."""
 
 
 def direct_paths(
@@ -52,6 +50,9 @@ def direct_paths(
     scale of the original run: the change goes through the norm as a linear map,
     `q + W_Q (gain * centred(change) / scale)`. They differ where the change moves the scale.
 
+    Logit differences (`logit_difference`, `denoising`, `noising`) are computed by the engine of the
+    exact search where it knows the architecture, unless `at_once` is given; it gives the same.
+
     Warns:
         UserWarning: `frozen` on a model whose norms have gains that are not folded into the weights
             (TransformerLens's own linearised version leaves gains out; here they count).
@@ -67,18 +68,22 @@ def direct_paths(
     if source is not None:
         Node("z", *source).check(model)
     runner = VariantRunner(model, make_inputs(model, orig_input), patching_metric, at_once=at_once)
-    sweep = _Sweep(runner, new_input, component, layernorm == "frozen")
     graph = model.graph
     sources = (
         [source] if source else list(itertools.product(range(graph.n_layers), range(graph.n_heads)))
     )
     n_targets = axis_size(model, COMPONENTS[component]) or 0
-    found: dict[tuple[Head, Head], Any] = {}
     total = sum((graph.n_layers - 1 - layer) * n_targets for layer, _ in sources)
     with progress(total, verbose, f"direct paths into {component}") as tick:
-        for pairs, variants in sweep.blocks(sources, n_targets):
-            found.update(zip(pairs, runner.run(variants), strict=True))
-            tick(len(pairs))
+        engine = None if layernorm == "frozen" or at_once else engine_for(runner, new_input)
+        if engine is not None:
+            found = engine_pairs(engine, runner, sources, component, tick)
+        else:
+            sweep = _Sweep(runner, new_input, component, layernorm == "frozen")
+            found = {}
+            for pairs, variants in sweep.blocks(sources, n_targets):
+                found.update(zip(pairs, runner.run(variants), strict=True))
+                tick(len(pairs))
     targets = list(itertools.product(range(graph.n_layers), range(n_targets)))
     values = [found.get((start, target)) for start in sources for target in targets]
     axes: dict[str, Sequence[Any]] = {}
