@@ -202,7 +202,7 @@ def test_architectures_that_the_graph_cannot_describe_are_refused_by_name(family
 
 
 def test_writes_to_the_stream_that_no_config_announces_are_refused(monkeypatch):
-    monkeypatch.setattr("discover.model._check_config", lambda name, config: None)
+    monkeypatch.setattr("discover.model.building.check_config", lambda name, config: None)
     with pytest.raises(ModelError, match="what layer 0 adds to the residual stream is not just"):
         wrap_module(GraniteForCausalLM(GraniteConfig(**GROUPED, residual_multiplier=0.5)))
 

@@ -1,51 +1,31 @@
-"""Models behind TransformerBridge: architecture facts, guards, hooked forwards.
-
-The only module that imports transformer_lens.
-"""
+"""A model behind TransformerBridge: its computational graph and hooked forwards."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
-import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.generalized_components import (
-    BlockBridge,
-    MoEBridge,
-    ParallelBlockBridge,
-)
-from transformer_lens.model_bridge.sources import build_bridge_from_module
 
 from discover.anatomy import Anatomy
-from discover.catalogue import ASSETS
 from discover.errors import ModelError, PromptError
-from discover.graph import ComputationalGraph
-from discover.loading import load_source, quiet
+from discover.loading import quiet
+from discover.model.guards import CANNOT, first_line, graph_of, probe_tokens, relative_gap
+from discover.model.precision import DTYPES, precision_of
 from discover.prompts import PaddedPrompts, PromptPairs, Tokenizer
 from discover.tolerance import LOADED
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 Hook = Callable[[Tensor], Tensor | None]
 """Sees an activation; returns its replacement, or None to leave it."""
 
-PROBE = 8
-"""How many tokens a model is tried on when it is loaded."""
-
 _SPLIT = ("hook_q_input", "hook_k_input", "hook_v_input", "hook_mlp_in")
 """Ends of the names of hook points that only a forward with split inputs passes."""
-
-_CANNOT = (ValueError, LookupError, AttributeError, TypeError, RuntimeError)
-"""What models and bridges raise when they are built or run as they cannot be."""
 
 NamedHook = tuple[str, Hook]
 """A hook and the name of its hook point; at one point hooks run in the order given."""
@@ -82,7 +62,7 @@ class Model(Anatomy):
         self.bridge.eval()
         for parameter in self.bridge.parameters():
             parameter.requires_grad_(False)
-        self.graph = _graph_of(name, self.bridge)
+        self.graph = graph_of(name, self.bridge)
         cfg = self.bridge.cfg
         self.d_model = int(cfg.d_model)
         self.d_head = int(cfg.d_head)
@@ -109,10 +89,10 @@ class Model(Anatomy):
         ]
         try:
             self._run(probe_tokens(self.bridge.cfg), None, hooks)
-        except _CANNOT as error:
+        except CANNOT as error:
             raise ModelError(
                 f"{self.name} is not supported: it does not run in {self.dtype} "
-                f"({_first_line(error)})"
+                f"({first_line(error)})"
             ) from error
         return seen
 
@@ -140,7 +120,7 @@ class Model(Anatomy):
                     f"the residual stream of layer {layer} before it is normalised"
                 )
             written = sum(shown(layer, f"{part}.hook_out") for part in parts)
-            gap = _gap(start + written, shown(layer, "hook_out"))
+            gap = relative_gap(start + written, shown(layer, "hook_out"))
             if not gap <= LOADED[self.dtype]:
                 raise ModelError(
                     f"{self.name} is not supported: what layer {layer} adds to the residual stream "
@@ -358,40 +338,7 @@ class Model(Anatomy):
         return {"attention_mask": mask, "position_ids": positions}
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        return _precision_of(self.torch_dtype)
-
-
-def _precision_of(dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
-    return StayDouble() if dtype is torch.float64 else contextlib.nullcontext()
-
-
-class StayDouble(TorchFunctionMode):
-    """Keeps float64 computations in float64 where a model's code drops to float32.
-
-    Llama-style norms and attention compute their squares and softmax in float32 by explicit cast;
-    in a float64 model that would leave float32 noise in the "exact" answer.
-    """
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        subject = args[0] if args else None
-        if isinstance(subject, Tensor) and subject.dtype == torch.float64:
-            if func is Tensor.float:
-                return subject
-            if func in (Tensor.to, Tensor.type):
-                args = tuple(torch.float64 if a is torch.float32 else a for a in args)
-            if kwargs.get("dtype") is torch.float32:
-                kwargs["dtype"] = torch.float64
-        elif func is torch.full and len(args) > 1 and args[1] == torch.finfo(torch.float64).min:
-            # As masks use it; the default dtype has no such number.
-            kwargs.setdefault("dtype", torch.float64)
-        return func(*args, **kwargs)
+        return precision_of(self.torch_dtype)
 
 
 def _adapt(name: str, hook: Hook, silent: set[str]) -> Callable[..., Tensor | None]:
@@ -400,231 +347,6 @@ def _adapt(name: str, hook: Hook, silent: set[str]) -> Callable[..., Tensor | No
         return call(value)
 
     return run
-
-
-def load_model(
-    name: str, dtype: str = "float32", device: str = "cpu", allow_download: bool = True
-) -> Model:
-    """Load a model by name, directory or GGUF file; see `loading.load_source`.
-
-    Raises:
-        ModelError: it cannot be had, or its architecture has an obstruction (named).
-    """
-    if name.startswith("tracr-") and (ASSETS / name).is_dir():
-        return _load_tracr(name, dtype, device)
-    source = load_source(name, allow_download)
-    return wrap_module(
-        source.module, source.tokenizer, name=name, dtype=dtype, device=device, share=True
-    )
-
-
-def wrap_module(
-    module: torch.nn.Module,
-    tokenizer: Tokenizer | None = None,
-    *,
-    name: str = "module",
-    dtype: str = "float32",
-    device: str = "cpu",
-    share: bool = False,
-) -> Model:
-    """Wrap a Hugging Face causal decoder; the module itself is left as it is.
-
-    `share`: use the module's own tensors where their dtype is right, so that large weights are not
-    there twice; then the module must not be changed afterwards.
-
-    Raises:
-        ModelError: the architecture has an obstruction, which is named.
-    """
-    config: Any = copy.deepcopy(module.config)
-    _check_config(name, config)
-    config._attn_implementation = "eager"
-    architecture = type(module).__name__
-    state = {key: value.detach() for key, value in module.state_dict().items()}
-    kind: Any = type(module)
-    own_dtype = next(module.parameters()).dtype
-
-    def build(precision: torch.dtype) -> TransformerBridge:
-        with quiet(), torch.random.fork_rng(devices=[]):
-            fresh = kind(copy.deepcopy(config)).to(precision)
-            fresh.load_state_dict(state, assign=share and own_dtype == precision)
-            fresh.tie_weights()
-            fresh.eval()
-            own = _own_logits(fresh, precision)
-            try:
-                bridge = build_bridge_from_module(
-                    fresh, architecture, hf_config=fresh.config, model_name=name
-                )
-            except _CANNOT as error:
-                raise ModelError(
-                    f"the architecture {architecture} of {name} is not supported: "
-                    f"{_first_line(error)}"
-                ) from error
-        _check_logits(name, bridge, own)
-        return bridge
-
-    return Model(name, build, hash_weights(state), tokenizer, dtype=dtype, device=device)
-
-
-def native_model(
-    name: str,
-    config: Mapping[str, Any],
-    weights: Mapping[str, Tensor],
-    tokenizer: Tokenizer | None = None,
-    *,
-    dtype: str = "float32",
-    device: str = "cpu",
-) -> Model:
-    """A model of TransformerLens's own kind: attention-only, bidirectional, without norms, ...
-
-    `config` is what its `boot_native` takes, `weights` the bridge's `state_dict` (float32 or
-    better).
-
-    Raises:
-        ModelError: config and weights do not make a model.
-    """
-    # Only a seeded start leaves the global random state alone; every weight is loaded anyway.
-    settings = {**config, "init_weights": True, "seed": 0}
-    weights = dict(weights)
-
-    def build(precision: torch.dtype) -> TransformerBridge:
-        try:
-            with quiet():
-                bridge = TransformerBridge.boot_native(dict(settings), dtype=precision)
-            bridge.load_state_dict({key: value.to(precision) for key, value in weights.items()})
-        except _CANNOT as error:
-            raise ModelError(f"{name} cannot be built: {_first_line(error)}") from error
-        return bridge
-
-    return Model(name, build, hash_weights(weights), tokenizer, dtype=dtype, device=device)
-
-
-def _load_tracr(name: str, dtype: str, device: str) -> Model:
-    from discover.tracr import read_tracr
-
-    compiled = read_tracr(name)
-    return native_model(
-        name,
-        compiled.bridge_config(),
-        compiled.weights,
-        compiled.tokenizer,
-        dtype=dtype,
-        device=device,
-    )
-
-
-def probe_tokens(cfg: Any) -> Int[Tensor, "1 pos"]:
-    """The tokens that a model is tried on when it is loaded."""
-    vocabulary = int(getattr(cfg, "d_vocab", None) or cfg.vocab_size)
-    longest = getattr(cfg, "n_ctx", None) or getattr(cfg, "max_position_embeddings", None)
-    return torch.arange(min(PROBE, vocabulary, int(longest or PROBE)))[None]
-
-
-@torch.no_grad()
-def _own_logits(module: Any, precision: torch.dtype) -> Tensor | None:
-    """A Hugging Face model's logits of the probe; None if it does not run like this."""
-    try:
-        with _precision_of(precision):
-            logits: Tensor = module(probe_tokens(module.config)).logits
-    except _CANNOT:
-        return None  # `Model` says what is wrong with it.
-    return logits
-
-
-@torch.no_grad()
-def _check_logits(name: str, bridge: TransformerBridge, own: Tensor | None) -> None:
-    """Refuse a bridge that does not compute what the module in it computed before."""
-    if own is None:
-        return
-    with _precision_of(own.dtype):
-        gap = _gap(bridge(probe_tokens(bridge.original_model.config)), own)
-    if not gap <= LOADED[str(own.dtype).removeprefix("torch.")]:
-        raise ModelError(
-            f"{name} is not supported: behind TransformerLens's bridge it does not give its own "
-            f"logits (relative difference {gap:.1e}); some setting of its config is ignored there"
-        )
-
-
-def _gap(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max()) / max(float(expected.abs().max()), 1e-30)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-
-
-def hash_weights(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and values, in the order of the names."""
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        value = state[key].detach().cpu().contiguous()
-        if value.is_floating_point():
-            value = value.float()
-        digest.update(f"{key} {tuple(value.shape)}\n".encode())
-        digest.update(value.numpy().reshape(-1).data)
-    return digest.hexdigest()
-
-
-_ALIBI = "{name} is not supported: it adds a position bias to attention scores (ALiBi)"
-
-
-def _check_config(name: str, config: Any) -> None:
-    """Refuse what can be told from the config alone."""
-    if getattr(config, "is_encoder_decoder", False):
-        raise ModelError(
-            f"{name} is an encoder-decoder; only decoders with one residual stream work"
-        )
-    if getattr(config, "do_layer_norm_before", True) is False:
-        raise ModelError(f"{name} has post-norm blocks: what a head writes is normalised again")
-    if getattr(config, "alibi", False) is True:
-        raise ModelError(_ALIBI.format(name=name))
-    multiplier = float(getattr(config, "residual_multiplier", None) or 1.0)
-    if multiplier != 1:
-        raise ModelError(
-            f"{name} is not supported: it scales what heads and MLPs write by its "
-            f"residual_multiplier {multiplier:g}, so that head outputs do not simply add"
-        )
-
-
-def _graph_of(name: str, bridge: TransformerBridge) -> ComputationalGraph:
-    """The computational graph of a bridge, or the obstruction to having one."""
-    if not hasattr(bridge, "blocks"):
-        raise ModelError(f"{name} has no stack of blocks; only decoder-only transformers work")
-    parts = [set(block.submodules) for block in bridge.blocks]
-    for layer, block in enumerate(bridge.blocks):
-        if obstruction := next(_obstructions(block, parts[layer]), None):
-            raise ModelError(f"{name} is not supported: layer {layer} {obstruction}")
-    with_mlp = {"mlp" in part for part in parts}
-    if len(with_mlp) != 1:
-        raise ModelError(f"{name} is not supported: only some of its layers have an MLP")
-    cfg = bridge.cfg
-    if cfg.positional_embedding_type == "alibi":
-        raise ModelError(_ALIBI.format(name=name))
-    parallel = {isinstance(block, ParallelBlockBridge) for block in bridge.blocks}
-    if len(parallel) != 1:
-        raise ModelError(f"{name} is not supported: only some of its blocks are parallel")
-    heads = int(cfg.n_heads)
-    return ComputationalGraph(
-        n_layers=len(parts),
-        n_heads=heads,
-        n_kv_heads=int(getattr(cfg, "n_key_value_heads", None) or heads),
-        parallel=parallel.pop(),
-        mlp=with_mlp.pop(),
-    )
-
-
-def _obstructions(block: Any, parts: set[str]) -> Iterator[str]:
-    if not isinstance(block, BlockBridge):
-        yield f"is a {type(block).__name__}, not attention and MLP on one residual stream"
-    if "attn" not in parts:
-        yield "has no attention"
-    if post := {"ln1_post", "ln2_post"} & parts:
-        yield f"has post-norm blocks ({', '.join(sorted(post))}): head outputs do not simply add"
-    if extra := parts - {"ln1", "ln2", "attn", "mlp"}:
-        yield f"has parts that the graph has no node for: {', '.join(sorted(extra))}"
-    if "mlp" in parts and isinstance(block.mlp, MoEBridge):
-        yield "is a mixture of experts, which the graph has no node for"
-    if missing := {"q", "k", "v", "o"} - set(block.attn.submodules):
-        yield f"does not show its {', '.join(sorted(missing))} projections"
 
 
 def logits_at(
