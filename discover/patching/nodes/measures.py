@@ -120,14 +120,7 @@ def denoising(model: Model, prompts: PromptPairs) -> PatchingMetric:
         PromptError: no answers, or both runs have the same logit difference.
     """
     metric, clean, corrupted = _ends(model, prompts)
-    return replace(
-        metric,
-        name="denoising",
-        unit="share of the clean-corrupted logit difference",
-        direction=DENOISING,
-        zero=corrupted,
-        one=clean,
-    )
+    return _share(metric, "denoising", DENOISING, zero=corrupted, one=clean)
 
 
 def noising(model: Model, prompts: PromptPairs) -> PatchingMetric:
@@ -139,14 +132,7 @@ def noising(model: Model, prompts: PromptPairs) -> PatchingMetric:
         PromptError: no answers, or both runs have the same logit difference.
     """
     metric, clean, corrupted = _ends(model, prompts)
-    return replace(
-        metric,
-        name="noising",
-        unit="share of the clean-corrupted logit difference",
-        direction=NOISING,
-        zero=clean,
-        one=2 * clean - corrupted,
-    )
+    return _share(metric, "noising", NOISING, zero=clean, one=2 * clean - corrupted)
 
 
 def kl_divergence(model: Model, prompts: PromptPairs) -> PatchingMetric:
@@ -188,6 +174,13 @@ def loss(model: Model, given: Any, *, per_token: bool = False, sign: int = 1) ->
         return values.where(real, torch.nan) if per_token else values[real].mean()
 
     return metric
+
+
+def _share(
+    metric: PatchingMetric, name: str, direction: str, zero: float, one: float
+) -> PatchingMetric:
+    unit = "share of the clean-corrupted logit difference"
+    return replace(metric, name=name, unit=unit, direction=direction, zero=zero, one=one)
 
 
 def _ends(model: Model, prompts: PromptPairs) -> tuple[PatchingMetric, float, float]:

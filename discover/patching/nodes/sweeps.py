@@ -15,6 +15,8 @@ from discover.model import Model
 from discover.patching.nodes.act import act_patch
 from discover.patching.nodes.node import IterNode
 
+_HEAD = ["z", "q", "k", "v", "pattern"]
+
 
 def block_every(
     model: Model,
@@ -32,11 +34,7 @@ def block_every(
     are those of `act_patch`.
     """
     names = ["resid_pre", "attn_out", "mlp_out"] if model.graph.mlp else ["resid_pre", "attn_out"]
-    nodes = IterNode(names, seq_pos, layers)
-    return cast(
-        Results,
-        act_patch(model, orig_input, nodes, patching_metric, new_input=new_input, **options),
-    )
+    return _sweep(names, seq_pos, layers, model, orig_input, new_input, patching_metric, options)
 
 
 def head_all_pos_every(
@@ -52,11 +50,7 @@ def head_all_pos_every(
 
     `layers` restricts the layers; other options are those of `act_patch`.
     """
-    nodes = IterNode(["z", "q", "k", "v", "pattern"], layers=layers)
-    return cast(
-        Results,
-        act_patch(model, orig_input, nodes, patching_metric, new_input=new_input, **options),
-    )
+    return _sweep(_HEAD, None, layers, model, orig_input, new_input, patching_metric, options)
 
 
 def head_by_pos_every(
@@ -74,8 +68,19 @@ def head_by_pos_every(
     `seq_pos` may map names to positions (`roles_of`), `layers` restrict the layers; other options
     are those of `act_patch`.
     """
-    nodes = IterNode(["z", "q", "k", "v", "pattern"], seq_pos, layers)
-    return cast(
-        Results,
-        act_patch(model, orig_input, nodes, patching_metric, new_input=new_input, **options),
-    )
+    return _sweep(_HEAD, seq_pos, layers, model, orig_input, new_input, patching_metric, options)
+
+
+def _sweep(
+    names: list[str],
+    seq_pos: Any,
+    layers: Sequence[int] | None,
+    model: Model,
+    orig_input: Any,
+    new_input: Any,
+    metric: Any,
+    options: dict[str, Any],
+) -> Results:
+    nodes = IterNode(names, seq_pos, layers)
+    found = act_patch(model, orig_input, nodes, metric, new_input=new_input, **options)
+    return cast(Results, found)
