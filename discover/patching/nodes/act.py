@@ -17,7 +17,7 @@ from torch import Tensor
 
 from discover.errors import PatchError
 from discover.model import Model
-from discover.patching.nodes.cache import Recorder, by_head, look_up, needed
+from discover.patching.nodes.cache import by_head, look_up, needed, record
 from discover.patching.nodes.components import axis_size, projection_of
 from discover.patching.nodes.inputs import Inputs, check_twins, make_inputs
 from discover.patching.nodes.node import IterNode, Node, as_nodes
@@ -92,9 +92,7 @@ class _Source:
         if new_input is not None or self.zero:
             new = inputs if self.zero else make_inputs(model, new_input)
             check_twins(inputs, new)
-            recorder = Recorder(model, needed(nodes))
-            model.forward(torch.as_tensor(new.tokens), new.padded(), recorder.hooks())
-            cache = recorder.cache()
+            cache = record(model, new, needed(nodes))
         self.cache: Mapping[str, Tensor] = cache  # type: ignore[assignment]
         self._values: dict[str, Tensor] = {}
 

@@ -21,7 +21,7 @@ from discover.patching.nodes.components import (
     check_present,
     projection_of,
 )
-from discover.patching.nodes.inputs import make_inputs
+from discover.patching.nodes.inputs import Inputs, make_inputs
 from discover.patching.nodes.node import Node
 
 Need = tuple[str, int]
@@ -144,6 +144,14 @@ class Recorder:
         if projection_of(component) is not None:
             return repeat(found[0], "b p d -> b p h d", h=axis_size(self.model, component))
         return by_head(self.model, component, found[0])
+
+
+def record(model: Model, inputs: Inputs, needs: Iterable[Need]) -> ActivationCache:
+    """Activations of one run whose logits nobody needs."""
+    recorder = Recorder(model, needs)
+    hooks = [*recorder.hooks(), ("unembed.hook_in", lambda final: final[:, :1])]
+    model.forward(torch.as_tensor(inputs.tokens), inputs.padded(), hooks)
+    return recorder.cache()
 
 
 def by_head(model: Model, component: Component, value: Tensor) -> Tensor:

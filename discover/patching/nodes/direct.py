@@ -11,14 +11,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from discover.errors import PatchError
 from discover.labelled import LabelledArray, LabelledList
 from discover.model import Model
-from discover.patching.nodes.cache import Recorder
+from discover.patching.nodes.cache import record
 from discover.patching.nodes.components import COMPONENTS, axis_name, axis_size
 from discover.patching.nodes.engine import Head, engine_for, engine_pairs
 from discover.patching.nodes.inputs import check_twins, make_inputs
@@ -121,9 +120,7 @@ class _Sweep:
 
     def _heads(self, inputs: Any) -> list[Tensor]:
         layers = range(self.model.graph.n_layers)
-        recorder = Recorder(self.model, [("z", layer) for layer in layers])
-        self.model.forward(torch.as_tensor(inputs.tokens), inputs.padded(), recorder.hooks())
-        cache = recorder.cache()
+        cache = record(self.model, inputs, [("z", layer) for layer in layers])
         return [cache["z", layer] for layer in layers]
 
     def write(self, head: Head) -> Float[Tensor, "batch pos d_model"]:

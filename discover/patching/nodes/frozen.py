@@ -12,7 +12,7 @@ from torch import Tensor
 
 from discover.errors import PatchError
 from discover.model import Model
-from discover.patching.nodes.cache import Need, Recorder, by_head, look_up, needed
+from discover.patching.nodes.cache import Need, by_head, look_up, needed, record
 from discover.patching.nodes.inputs import Inputs, check_twins, make_inputs
 from discover.patching.nodes.node import Node
 
@@ -89,9 +89,7 @@ class FrozenHeads:
         mids: list[Need] = []
         if self.model.graph.mlp and not self.model.graph.parallel and inputs is self.inputs:
             mids = [("resid_mid", at) for at in range(self.model.graph.n_layers)]
-        recorder = Recorder(self.model, [*needs, *mids])
-        self.model.forward(torch.as_tensor(inputs.tokens), inputs.padded(), recorder.hooks())
-        return recorder.cache()
+        return record(self.model, inputs, [*needs, *mids])
 
     def stream(self, stage: Stage) -> Float[Tensor, "batch pos d_model"]:
         """The original run's stream at a stage."""

@@ -21,7 +21,7 @@ from discover.errors import ModelError, PatchError
 from discover.labelled import Agreement, Results, agreement
 from discover.model import Hook, Model, NamedHook
 from discover.patching.nodes.act import act_patch
-from discover.patching.nodes.cache import Recorder, by_head
+from discover.patching.nodes.cache import Recorder, by_head, record
 from discover.patching.nodes.components import (
     COMPONENTS,
     NEURONS,
@@ -68,9 +68,7 @@ def attribution_patch(
     metric = VariantRunner(model, inputs, patching_metric).metric
     expanded = patching_nodes.expand(model, inputs)
     needs = [(name, at) for name, part in expanded.items() for at in part.axes["layer"]]
-    recorder = Recorder(model, needs)
-    model.forward(torch.as_tensor(new.tokens), new.padded(), recorder.hooks())
-    theirs = recorder.cache()
+    theirs = record(model, new, needs)
     ours, gradients = _backward(model, inputs, metric, needs)
     masks = patching_nodes.places(model, inputs)[1]
     found = {}

@@ -14,7 +14,7 @@ from torch import Tensor
 from discover.errors import PatchError
 from discover.model import Hook, Model, NamedHook
 from discover.patching.memory import SHARE, free_memory
-from discover.patching.nodes.cache import Recorder, by_head, run_with_cache
+from discover.patching.nodes.cache import Recorder, by_head, record, run_with_cache
 from discover.patching.nodes.components import NEURONS, STREAM, Component
 from discover.patching.nodes.inputs import Inputs
 from discover.patching.nodes.measures import PatchingMetric, loss, only_answers
@@ -148,15 +148,8 @@ class VariantRunner:
 
     def _record_streams(self) -> list[Tensor]:
         last = self.model.graph.n_layers - 1
-        recorder = Recorder(
-            self.model,
-            [("resid_pre", layer) for layer in range(last + 1)] + [("resid_post", last)],
-        )
-        tokens = torch.as_tensor(self.inputs.tokens)
-        # Nothing needs the logits.
-        hooks = [*recorder.hooks(), only_answers(self.inputs.nth(0))]
-        self.model.forward(tokens, self.inputs.padded(), hooks)
-        cache = recorder.cache()
+        needs = [("resid_pre", layer) for layer in range(last + 1)] + [("resid_post", last)]
+        cache = record(self.model, self.inputs, needs)
         return [cache["resid_pre", at] for at in range(last + 1)] + [cache["resid_post", last]]
 
     def _what_metric_reads(self) -> list[tuple[str, int]]:
