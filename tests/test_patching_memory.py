@@ -118,16 +118,18 @@ def test_same_circuit_in_any_memory_from_both_engines(tiny):
     assert len(hashes) == 1
 
 
-def test_half_of_what_is_free_is_taken_and_more_only_if_less_will_not_do(tiny, monkeypatch):
+def test_half_of_what_is_free_is_taken_and_the_least_where_that_will_not_do(tiny, monkeypatch):
     model, prompts = tiny
     least = limits(model, prompts)[0]
     held = make_plan(model, prompts, least).held
     for free, taken in ((4 * least, 2 * least), (2 * least, least), (least, least)):
         monkeypatch.setattr("discover.patching.memory.free_memory", lambda device, n=free: n)
         assert make_plan(model, prompts, None).free == taken - held
-    monkeypatch.setattr("discover.patching.memory.free_memory", lambda device: least - 1)
+    # Where not even the bound is free, nobody has set a limit either: the least is tried.
+    monkeypatch.setattr("discover.patching.memory.free_memory", lambda device: least // 4)
+    assert make_plan(model, prompts, None).free == least - held
     with pytest.raises(SpecError, match="takes at least"):
-        make_plan(model, prompts, None)
+        make_plan(model, prompts, least - 1)
 
 
 def test_what_cannot_fit_is_refused_with_the_number(tiny):

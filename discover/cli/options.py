@@ -101,7 +101,7 @@ memory_option = click.option(
     "--memory",
     metavar="SIZE",
     help="Work in so much memory, beside the model's weights, e.g. 4GiB (default: half of what "
-    "is free, more only if less will not do).",
+    "is free, or the least that a search is sure to fit in).",
 )
 
 block_option = click.option(

@@ -117,7 +117,7 @@ class Plan:
 def make_plan(model: Model, prompts: PromptPairs, memory: int | None) -> Plan:
     """Cut a search to so many bytes beside the model's weights.
 
-    None: half of what is free, more only if less will not do.
+    None: half of what is free; if that will not do, the least that a search is sure to fit in.
 
     Raises:
         SpecError: not even one prompt and one variant at a time would fit.
@@ -142,8 +142,8 @@ def make_plan(model: Model, prompts: PromptPairs, memory: int | None) -> Plan:
 
 
 def _usual(device: str, least: int) -> int:
-    free = free_memory(device)
-    return max(int(SHARE * free), min(least, free))
+    # Nobody set a limit, and the least is a bound that few searches come near: none is refused.
+    return max(int(SHARE * free_memory(device)), least)
 
 
 class _Need:
