@@ -127,3 +127,8 @@ def test_markup_in_tokens_is_printed_as_it_is():
 def test_too_narrow_is_an_error():
     with pytest.raises(InputError, match="width=19"):
         small().terminal(width=19)
+
+
+def test_what_rounds_to_zero_has_no_minus():
+    text = terminal(LabelledArray(np.array([[0.5, -0.001], [0.0, -0.5]]), ("layer", "head")))
+    assert "-0.00" not in text and text.count("+0.00") == 2 and "-0.50" in text

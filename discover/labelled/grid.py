@@ -119,4 +119,6 @@ def value_text(value: float, limit: float, percent: bool = False) -> str:
         return f"{100 * value:+.0f}%"
     if limit >= 1e5 or limit < 1e-3:
         return f"{value:+.1e}"
-    return f"{value:+.{decimals(limit)}f}"
+    text = f"{value:+.{decimals(limit)}f}"
+    # What rounds to zero has no sign to show.
+    return text.replace("-", "+") if float(text) == 0 else text
