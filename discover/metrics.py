@@ -85,6 +85,7 @@ class LogitDifference:
             weights[list(pair.incorrect)] = -1 / len(pair.incorrect)
             rows += [weights] * len(pair.answer_positions)
         self._weights = torch.stack(rows)
+        self.prompts = prompts
 
     def difference(self, logits: Float[Tensor, "answer d_vocab"]) -> Float[Tensor, " answer"]:
         """The logit difference itself at each answer position (higher is better)."""

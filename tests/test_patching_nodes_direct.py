@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -219,6 +220,14 @@ def test_where_the_engine_does_not_apply_forwards_do(monkeypatch):
     assert engine_for(VariantRunner(model, orig, metric.per_prompt()), new) is None
     assert engine_for(VariantRunner(model, orig, kl_divergence(model, prompts)), new) is None
     assert engine_for(VariantRunner(model, orig, "loss"), new) is None
+
+    # A metric made from a logit difference is one no more.
+    squared = replace(metric, at_answers=lambda rows: metric.at_answers(rows) ** 2)
+    assert engine_for(VariantRunner(model, orig, squared), new) is None
+    found = direct_paths(model, orig, new, squared, source=(0, 0)).values[1, 0]
+    path = (Node("z", 0, 0), Node("q", 1, 0), squared)
+    alone = path_patch(model, orig, new, *path, direct_includes_mlps=False)
+    assert found == pytest.approx(alone, abs=1e-9)
 
     def refuse(*_given):
         raise ModelError("cannot be taken apart")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from discover.errors import ModelError
+from discover.metrics import LogitDifference
 from discover.patching.exact import ExactPatcher
 from discover.patching.nodes.inputs import check_twins, make_inputs
 from discover.patching.nodes.measures import PatchingMetric, measure
@@ -29,24 +30,35 @@ def engine_for(runner: VariantRunner, new_input: Any) -> ExactPatcher | None:
     None where it does not apply: the metric is no mean logit difference, or the architecture has a
     part that the engine cannot take apart.
     """
-    metric, orig = runner.metric, runner.inputs
-    if not isinstance(metric, PatchingMetric) or metric.by_prompt or not metric.difference_of:
+    orig, asked = runner.inputs, _difference_of(runner.metric)
+    if asked is None:
         return None
     new = make_inputs(runner.model, new_input)
     check_twins(orig, new)
     pairs = []
-    for row, asked in enumerate(metric.difference_of):
+    for row, pair in enumerate(asked):
         real = orig.attention[row]
-        if real.sum() != len(asked.clean):
+        if real.sum() != len(pair.clean):
             return None
         tokens = [tuple(side.tokens[row, real].tolist()) for side in (orig, new)]
-        answers = (asked.correct, asked.incorrect, asked.answer_positions)
+        answers = (pair.correct, pair.incorrect, pair.answer_positions)
         pairs.append(PromptPair(tokens[0], tokens[1], *answers))
-    prompts = PromptPairs(pairs, metric.difference_of.side)
+    prompts = PromptPairs(pairs, asked.side)
     try:
         return ExactPatcher(runner.model, prompts, "logit_diff", "resample")
     except ModelError:
         return None
+
+
+def _difference_of(metric: Any) -> PromptPairs | None:
+    """The prompts whose mean logit difference a metric is, if it is one."""
+    if not isinstance(metric, PatchingMetric) or metric.by_prompt:
+        return None
+    source = getattr(metric.at_answers, "__self__", None)
+    if not isinstance(source, LogitDifference) or metric.at_answers != source.difference:
+        return None
+    same = np.array_equal(metric.answers, source.prompts.padded().answers)
+    return source.prompts if same else None
 
 
 def engine_pairs(

@@ -113,8 +113,8 @@ class FrozenHeads:
             self._keep(found, wanted, at, change)
             if layer == self.model.graph.n_layers or at >= max(wanted, default=0):
                 break
-            read = change if self.model.graph.parallel else None
-            entering = change.clone() if read is not None else change
+            # A parallel block's MLP reads what its attention reads.
+            entering = change.clone() if self.model.graph.parallel else change
             self._add_attention(change, senders, masks, layer)
             self._replace_stream(change, senders, masks, layer, ("resid_mid",))
             self._keep(found, wanted, at + 1, change)

@@ -32,7 +32,6 @@ class PatchingMetric:
     `value = (x - zero) / (one - zero)`, with `x` what `at_answers` makes of logits
     `Float[answer, d_vocab]`, per answer. `zero` and `one` are numbers, or one a prompt. With
     `by_prompt` the value is `Float[batch]`, else their mean. `direction` says what is good.
-    `difference_of`: the prompts whose logit difference `x` is, if it is one.
     """
 
     name: str
@@ -43,7 +42,6 @@ class PatchingMetric:
     zero: float | Tensor = 0.0
     one: float | Tensor = 1.0
     by_prompt: bool = False
-    difference_of: PromptPairs | None = None
 
     def __call__(self, logits: Float[Tensor, "batch pos d_vocab"]) -> Tensor:
         """The value of one run; of all its logits.
@@ -107,7 +105,6 @@ def logit_difference(model: Model, prompts: PromptPairs) -> PatchingMetric:
         direction="higher = more of the behaviour",
         answers=prompts.padded().answers,
         at_answers=difference,
-        difference_of=prompts,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,6 @@ class VariantRunner:
     metric: Any
     on_cache: bool = False
     at_once: int | None = None
-    streams: list[Float[Tensor, "batch pos d_model"]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.metric in ("loss", "loss_per_token"):
@@ -107,8 +107,6 @@ class VariantRunner:
             self.metric.check(self.inputs.tokens.shape)
         if self.at_once is not None and self.at_once < 1:
             raise PatchError(f"at_once must be at least 1, got {self.at_once}")
-        if not self.streams:
-            self.streams = self._record_streams()
         self._needs = self._what_metric_reads() if self.on_cache else []
 
     def run(
@@ -146,7 +144,9 @@ class VariantRunner:
         busy = read if only_final else rows
         return max(1, min(ROWS.get(kind, ROWS["cuda"]) // busy, fits))
 
-    def _record_streams(self) -> list[Tensor]:
+    @functools.cached_property
+    def streams(self) -> list[Float[Tensor, "batch pos d_model"]]:
+        """The original run's stream entering each layer, and the final one."""
         last = self.model.graph.n_layers - 1
         needs = [("resid_pre", layer) for layer in range(last + 1)] + [("resid_post", last)]
         cache = record(self.model, self.inputs, needs)
