@@ -216,6 +216,20 @@ def patched_hooks(model, orig, new, where):
     return [put(where, seen[point(where[0], where[1])], torch.ones(orig.tokens.shape).bool())]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_in_a_cache_are_what_the_pattern_is_made_from_or_are_refused(family):
+    model = model_of(family)
+    _, orig, _ = sides()
+    if "attn_scores" in HIDDEN.get(family, ()):
+        assert "attn_scores" not in all_components(model)
+        with pytest.raises(ModelError, match="has no effect"):
+            run_with_cache(model, orig, "attn_scores")
+        return
+    _, cache = run_with_cache(model, orig, ["attn_scores", "pattern"])
+    made = cache["attn_scores", 1].softmax(-1)
+    torch.testing.assert_close(made, cache["pattern", 1], rtol=0, atol=1e-6)
+
+
 def test_caches_are_taken_from_anywhere():
     model = model_of("llama")
     prompts, orig, new = sides()

@@ -43,13 +43,10 @@ def test_estimates_are_derivatives_on_the_way_to_the_new_activation(family):
     prompts, orig, new = sides("left, two answers")
     metric = logit_difference(model, prompts)
     names = [n for n in all_components(model) if n in POINTS]
-    hidden = "attention-only", "attention-only-rotary", "bidirectional"
     if family in ("gptj", "opt", "gpt-neo", "xglm"):
         with pytest.raises(ModelError, match="do not depend on it"):
             attribution_patch(model, orig, new, IterNode("pattern"), metric)
-        names = [name for name in names if name not in ("pattern", "attn_scores")]
-    if family in hidden:
-        names.remove("attn_scores")
+        names.remove("pattern")
     found = attribution_patch(model, orig, new, IterNode(names, "each", layers=[1]), metric)
     rng = np.random.default_rng(0)
     for name in names:

@@ -10,7 +10,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from discover.errors import PatchError
+from discover.errors import ModelError, PatchError
 from discover.model import Model, NamedHook
 from discover.patching.nodes.components import (
     COMPONENTS,
@@ -72,6 +72,7 @@ def run_with_cache(
 
     Raises:
         PatchError: unknown component, or one that the architecture lacks.
+        ModelError: attention scores of a model that does not show its own.
         PromptError: the input cannot be run.
     """
     inputs = make_inputs(model, given)
@@ -81,7 +82,7 @@ def run_with_cache(
     for name in names:
         if name not in COMPONENTS:
             raise PatchError(f"unknown component {name!r}; choose one of {', '.join(COMPONENTS)}")
-        check_present(model, COMPONENTS[name])
+        _check_shown(model, COMPONENTS[name])
     recorder = Recorder(model, [(name, layer) for name in names for layer in layers])
     tokens = torch.as_tensor(inputs.tokens)
     logits = model.forward(tokens, inputs.padded(), recorder.hooks())
@@ -93,11 +94,19 @@ def all_components(model: Model) -> list[str]:
     found = []
     for component in COMPONENTS.values():
         try:
-            check_present(model, component)
-        except PatchError:
+            _check_shown(model, component)
+        except (PatchError, ModelError):
             continue
         found.append(component.name)
     return found
+
+
+def _check_shown(model: Model, component: Component) -> None:
+    """Raise unless a model has a component and shows it as it is."""
+    check_present(model, component)
+    if component.name == "attn_scores":
+        # Bridges that show scores after their use show the attention weights in their place.
+        model.check_point(component.point, 0)
 
 
 class Recorder:
