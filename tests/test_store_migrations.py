@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -120,7 +121,8 @@ def schema(path: Path) -> dict[str, list[str]]:
             "SELECT name, sql FROM sqlite_master"
             " WHERE sql IS NOT NULL AND name <> 'alembic_version'"
         ).fetchall()
-    return {name: sorted(x.strip().rstrip(",") for x in text.split("\n")) for name, text in rows}
+    # A column that was added later stands on the line of the one before it.
+    return {name: sorted(re.split(r"\s*,\s*|\s*\n\s*", text)) for name, text in rows}
 
 
 def test_upgrade_creates_and_is_repeatable_and_downgrade_takes_all_away(path: Path) -> None:

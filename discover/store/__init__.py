@@ -2,15 +2,23 @@
 
 `contract.py` says what callers may rely on, `tables.py` what is in the database, `engine.py` how
 it is reached, `sql.py`, `evaluations.py`, `prompts.py` and `writer.py` how it is read and written,
-`migrate.py` how its schema changes.
+`queue.py` how runs are handed out to workers, `listing.py`, `refs.py` and `sweeps.py` what a list
+of runs shows, `migrate.py` how its schema changes.
 """
 
 from discover.store.contract import (
+    Beat,
+    Claim,
     DecisionSink,
     EvaluationRecord,
+    JobRecord,
+    Lease,
+    ListedRun,
     RunRecord,
     RunStatus,
     RunStore,
+    SweepRecord,
+    WorkerRecord,
 )
 from discover.store.engine import default_url, normalise_url
 from discover.store.migrate import current, head, upgrade
@@ -18,13 +26,20 @@ from discover.store.sql import Store
 from discover.store.writer import DecisionWriter
 
 __all__ = [
+    "Beat",
+    "Claim",
     "DecisionSink",
     "DecisionWriter",
     "EvaluationRecord",
+    "JobRecord",
+    "Lease",
+    "ListedRun",
     "RunRecord",
     "RunStatus",
     "RunStore",
     "Store",
+    "SweepRecord",
+    "WorkerRecord",
     "current",
     "default_url",
     "head",

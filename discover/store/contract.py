@@ -78,6 +78,133 @@ class EvaluationRecord:
     seconds: float
 
 
+JobStatus = Literal["queued", "running", "done", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One submitted run, as it was when it was read; its `id` is the run's.
+
+    `spec` is as it was asked for, not pinned. `options` are those of `How` that were asked for.
+    `attempt` counts the claims; `worker` and `heartbeat_at` are None unless it is being worked on.
+    `deaths` counts the workers in a row that died on it without storing a decision.
+    """
+
+    id: str
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+    status: JobStatus
+    cancelling: bool
+    spec: RunSpec
+    model: str
+    task: str
+    engine: str
+    options: dict[str, Any]
+    note: str
+    attempt: int
+    worker: str | None
+    heartbeat_at: datetime | None
+    deaths: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's right to write to one run, until someone else's attempt is a higher one."""
+
+    run_id: str
+    worker: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a worker has been given to do; `started` if the run has begun and is to be gone on with.
+
+    Runs with one `batch_key` differ in tau alone.
+    """
+
+    lease: Lease
+    spec: RunSpec
+    engine: str
+    options: dict[str, Any]
+    batch_key: str
+    started: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a heartbeat is answered: whether the run is still the worker's, and to be cancelled."""
+
+    mine: bool
+    cancelling: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """One worker; `run_id` is what it is at, if anything."""
+
+    id: str
+    host: str
+    pid: int
+    device: str
+    started_at: datetime
+    heartbeat_at: datetime
+    run_id: str | None
+    alive: bool
+
+
+ListedStatus = Literal["queued", "running", "done", "failed", "interrupted", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRun:
+    """One run in a list, whether submitted, waiting, under way or ended.
+
+    `kept` and `damage` (in the metric's unit) are those so far while it is under way; with
+    `edges`, `graph` and `started_at` they are None before it has begun. `worker` is who is at it;
+    `cancelling` if that one has been asked to stop.
+    """
+
+    id: str
+    status: ListedStatus
+    cancelling: bool
+    model: str
+    task: str
+    metric: str
+    ablation: str
+    tau: float
+    engine: str
+    spec: dict[str, Any]
+    note: str
+    created_at: datetime
+    started_at: datetime | None
+    updated_at: datetime
+    finished_at: datetime | None
+    seconds: float
+    attempt: int
+    worker: str | None
+    error: str | None
+    graph: dict[str, Any] | None
+    edges: int | None
+    decided: int
+    kept: int | None
+    damage: float | None
+    circuit_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRecord:
+    """One sweep: its spec (of the smallest tau), and each tau's run, ascending."""
+
+    id: str
+    created_at: datetime
+    spec: RunSpec
+    note: str
+    runs: tuple[tuple[float, str], ...]
+
+
 class DecisionSink(Protocol):
     """Takes decisions one by one and stores them durably, in order, before it reports them."""
 
@@ -110,6 +237,7 @@ class RunStore(Protocol):
         engine: str,
         versions: dict[str, str],
         prompts_jsonl: str,
+        lease: Lease | None = None,
     ) -> str:
         """Store a new run and return its id, 16 hexadecimal characters."""
         ...
@@ -147,8 +275,8 @@ class RunStore(Protocol):
         """The prompts that a run used, one JSON object a line."""
         ...
 
-    def start(self, run_id: str) -> None:
-        """Mark a run as running."""
+    def start(self, run_id: str, lease: Lease | None = None) -> int:
+        """Mark a run as running, and return the attempt that fences earlier ones out."""
         ...
 
     def finish(
@@ -160,12 +288,17 @@ class RunStore(Protocol):
         seconds: float = 0.0,
         summary: dict[str, Any] | None = None,
         evidence: dict[str, Any] | None = None,
+        attempt: int | None = None,
     ) -> RunRecord:
         """Mark a run as done, failed or interrupted, and return its record."""
         ...
 
     def writer(
-        self, run_id: str, on_commit: OnCommit | None = None, interval: float = 0.5
+        self,
+        run_id: str,
+        on_commit: OnCommit | None = None,
+        interval: float = 0.5,
+        attempt: int | None = None,
     ) -> DecisionSink:
         """What stores the run's further decisions."""
         ...

@@ -13,9 +13,17 @@ from typing import Any
 from urllib.parse import unquote
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from discover.errors import StoreError
+from discover.errors import StoreError, StoreUnavailableError
 
 DEFAULT_URL = "sqlite:///discover.db"
 
@@ -130,8 +138,12 @@ class Database:
     def _explained(self) -> Iterator[None]:
         try:
             yield
+        except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+            kind = StoreError if _PERMANENT.search(str(error)) else StoreUnavailableError
+            raise kind(self.explain(error)) from error
         except (SQLAlchemyError, UnicodeEncodeError, OverflowError) as error:
-            raise StoreError(self.explain(error)) from error
+            lost = isinstance(error, DBAPIError) and error.connection_invalidated
+            raise (StoreUnavailableError if lost else StoreError)(self.explain(error)) from error
 
     def explain(self, error: Exception) -> str:
         """One line for a person: what went wrong at this database, and what to do."""
@@ -147,6 +159,13 @@ class Database:
         """Close all connections."""
         self.engine.dispose()
 
+
+_PERMANENT = re.compile(
+    r"not a database|malformed|unable to open|readonly|no such (table|column)|does not exist"
+    r"|authentication|permission denied",
+    re.IGNORECASE,
+)
+"""Errors that drivers call operational and that waiting does not mend."""
 
 _SQLITE = (
     (

@@ -26,12 +26,6 @@ def record_of(row: Mapping[Any, Any]) -> RunRecord:
     return RunRecord(spec=spec, graph=graph, **{name: row[name] for name in names})
 
 
-def brief(run: RunRecord) -> str:
-    """A run on one line, for messages that list runs."""
-    when = run.created_at.isoformat(sep=" ", timespec="seconds")
-    return f"{run.id}  {when}  {run.model}  {run.task}  {run.status}"
-
-
 def storable(text: str) -> str:
     """Text that every database takes: no NUL, no half of a surrogate pair (as in odd paths)."""
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,13 +15,26 @@ from discover.acdc import Decision
 from discover.errors import StoreError
 from discover.graph import ComputationalGraph, Edge
 from discover.spec import RunSpec
-from discover.store.contract import STATUSES, SUMMARY, OnCommit, RunRecord, RunStore
+from discover.store.contract import STATUSES, SUMMARY, Lease, OnCommit, RunRecord, RunStore
 from discover.store.engine import BUSY_TIMEOUT, Database
 from discover.store.evaluations import Evaluations, delete_evaluations
+from discover.store.listing import Listing
 from discover.store.migrate import prepare
 from discover.store.prompts import drop_unused_prompts, store_prompts
-from discover.store.records import brief, record_of, storable
-from discover.store.tables import ID_LENGTH, UtcTime, decisions, evaluations, prompts, runs
+from discover.store.queue import Queue, check_idle, check_lease, end_job, fenced
+from discover.store.records import record_of, storable
+from discover.store.refs import find_one
+from discover.store.sweeps import Sweeps
+from discover.store.tables import (
+    ID_LENGTH,
+    UtcTime,
+    decisions,
+    evaluations,
+    jobs,
+    prompts,
+    runs,
+    sweep_runs,
+)
 from discover.store.writer import DecisionWriter
 
 _CHUNK = 5000
@@ -40,7 +52,7 @@ _DECIDED = (
 )
 
 
-class Store(Evaluations):
+class Store(Evaluations, Listing, Queue, Sweeps):
     """Runs and all that belongs to them in one SQL database; safe to share between threads.
 
     Open it with `Store.open`; use it as a context manager, or `close` it. Every method that
@@ -99,15 +111,18 @@ class Store(Evaluations):
         engine: str,
         versions: dict[str, str],
         prompts_jsonl: str,
+        lease: Lease | None = None,
     ) -> str:
         """Store a new run, status `running`, and return its id: 16 random hexadecimal characters.
 
         `versions` maps programs to their versions. Equal prompts are stored once for all runs.
+        With a `lease` it is the run that was claimed, and has its id.
 
         Raises:
             StoreError: the run cannot be stored.
+            FencedError: the claimed run is not the worker's own any more.
         """
-        run_id = secrets.token_hex(ID_LENGTH // 2)
+        run_id = secrets.token_hex(ID_LENGTH // 2) if lease is None else lease.run_id
         now = datetime.now(UTC)
         lines = sum(1 for line in prompts_jsonl.split("\n") if line.strip())
         with self._database.write() as connection:
@@ -133,6 +148,13 @@ class Store(Evaluations):
                 "evidence": {},
                 "prompts_hash": store_prompts(connection, prompts_jsonl),
             }
+            if lease is not None:
+                check_lease(connection, lease)
+                note = sa.select(jobs.c.note).where(jobs.c.id == run_id)
+                values |= {
+                    "attempt": lease.attempt,
+                    "note": connection.execute(note).scalar_one(),
+                }
             connection.execute(sa.insert(runs), values)
         return run_id
 
@@ -142,21 +164,16 @@ class Store(Evaluations):
         Raises:
             StoreError: there is no such run, or several (it lists them).
         """
-        wanted = ref.strip().lower()
-        if wanted == "latest":
+        if ref.strip().lower() == "latest":
             return self._latest()
-        found: list[RunRecord] = []
-        if re.fullmatch(r"[0-9a-f]+", wanted):
-            found = self._select(runs.c.id.startswith(wanted), limit=6)
-        if len(found) == 1:
-            return found[0]
-        if found:
-            listed = "\n  ".join(brief(run) for run in found[:5])
-            more = "\n  ..." if len(found) > 5 else ""
-            raise StoreError(f"{ref!r} is the beginning of several runs:\n  {listed}{more}")
-        newest = ", ".join(run.id for run in self._select(limit=3))
-        hint = f"the newest are {newest}" if newest else "it has no runs yet"
-        raise StoreError(f"there is no run {ref!r} in {self.label}; {hint}")
+        run_id = find_one(self._database, ref)
+        found = self._select(runs.c.id == run_id)
+        if not found:
+            job = self.job(run_id)
+            hint = ": no worker has begun it yet" if job.status == "queued" else ""
+            hint = f" ({job.error})" if job.error else hint
+            raise StoreError(f"run {run_id[:8]} is {job.status}{hint}; it has nothing to show")
+        return found[0]
 
     def _latest(self) -> RunRecord:
         found = self._select(limit=1)
@@ -284,24 +301,36 @@ class Store(Evaluations):
             raise self._missing(run_id)
         return str(found)
 
-    def start(self, run_id: str) -> None:
+    def start(self, run_id: str, lease: Lease | None = None) -> int:
         """Mark a run as running: begun now if it never was, its error and results cleared.
 
+        Returns the attempt, which whatever is written from now on must name; it fences out every
+        process that started on the run before. With a `lease` it is that of the claim.
+
         Raises:
-            StoreError: there is no such run.
+            StoreError: there is no such run, or it is queued or claimed and no lease was given.
+            FencedError: the claimed run is not the worker's own any more.
         """
         now = datetime.now(UTC)
-        self._update(
-            run_id,
-            {
-                "status": "running",
-                "started_at": sa.func.coalesce(runs.c.started_at, sa.literal(now, UtcTime)),
-                "updated_at": now,
-                "finished_at": None,
-                "error": None,
-                **dict.fromkeys(SUMMARY),
-            },
-        )
+        values = {
+            "status": "running",
+            "started_at": sa.func.coalesce(runs.c.started_at, sa.literal(now, UtcTime)),
+            "updated_at": now,
+            "finished_at": None,
+            "error": None,
+            **dict.fromkeys(SUMMARY),
+        }
+        with self._database.write() as connection:
+            if lease is None:
+                check_idle(connection, run_id)
+            else:
+                check_lease(connection, lease)
+            attempt = runs.c.attempt + 1 if lease is None else lease.attempt
+            of = sa.update(runs).where(runs.c.id == run_id)
+            if connection.execute(of.values(**values, attempt=attempt)).rowcount != 1:
+                raise self._missing(run_id)
+            query = sa.select(runs.c.attempt).where(runs.c.id == run_id)
+            return int(connection.execute(query).scalar_one())
 
     def finish(
         self,
@@ -312,8 +341,12 @@ class Store(Evaluations):
         seconds: float = 0.0,
         summary: dict[str, Any] | None = None,
         evidence: dict[str, Any] | None = None,
+        attempt: int | None = None,
     ) -> RunRecord:
         """Mark a run as done, failed or interrupted, and return its record.
+
+        With an `attempt` only if that is still the run's. A job of the run ends with it, but goes
+        back into the queue when its worker was interrupted and it is not being cancelled.
 
         `seconds` is this session's wall time and is added to what is stored. `summary` has some or
         all of the keys kept, evaluated, dead, damage, damage_all_ablated (in the metric's unit) and
@@ -321,6 +354,7 @@ class Store(Evaluations):
 
         Raises:
             StoreError: there is no such run, or a damage is a NaN.
+            FencedError: the run has been taken over by another attempt.
             ValueError: the status or a key of the summary is unknown.
         """
         if status not in STATUSES or status == "running":
@@ -343,13 +377,27 @@ class Store(Evaluations):
             "updated_at": now,
             "finished_at": now,
         }
-        self._update(run_id, facts)
+        with self._database.write() as connection:
+            mine = sa.update(runs).where(runs.c.id == run_id)
+            if attempt is not None:
+                mine = mine.where(runs.c.attempt == attempt)
+            if connection.execute(mine.values(**facts)).rowcount != 1:
+                there = sa.select(runs.c.id).where(runs.c.id == run_id)
+                known = connection.execute(there).scalar() is not None
+                raise fenced(run_id) if known else self._missing(run_id)
+            end_job(connection, run_id, status, facts["error"])
         return self._get(run_id)
 
     def writer(
-        self, run_id: str, on_commit: OnCommit | None = None, interval: float = 0.5
+        self,
+        run_id: str,
+        on_commit: OnCommit | None = None,
+        interval: float = 0.5,
+        attempt: int | None = None,
     ) -> DecisionWriter:
         """What stores the run's further decisions, beginning with step `count(run_id)`.
+
+        With an `attempt` it stores them only while that is the run's; FencedError otherwise.
 
         `on_commit` gets each batch, on another thread, once it is stored; `interval`, in seconds
         and at most 2, is how long decisions are gathered before that.
@@ -357,18 +405,30 @@ class Store(Evaluations):
         Raises:
             StoreError: there is no such run.
         """
-        return DecisionWriter(self._database, run_id, self.count(run_id), on_commit, interval)
+        return DecisionWriter(
+            self._database, run_id, self.count(run_id), on_commit, interval, attempt
+        )
 
     def delete(self, run_id: str) -> None:
-        """Remove a run, its decisions and evaluations, and prompts that nothing else uses.
+        """Remove a run, its job, decisions and evaluations, and prompts that nothing else uses.
 
         Raises:
-            StoreError: there is no such run.
+            StoreError: there is no such run, or a worker is at it.
         """
         with self._database.write() as connection:
+            job = sa.select(jobs.c.status).where(jobs.c.id == run_id).with_for_update()
+            asked = connection.execute(job).scalar()
+            if asked == "running":
+                raise StoreError(
+                    f"run {run_id[:8]} is being worked on; first `discover cancel {run_id[:8]}`"
+                )
+            connection.execute(sa.delete(jobs).where(jobs.c.id == run_id))
+            connection.execute(sa.delete(sweep_runs).where(sweep_runs.c.run_id == run_id))
             query = sa.select(runs.c.prompts_hash).where(runs.c.id == run_id)
             key = connection.execute(query).scalar()
             if key is None:
+                if asked is not None:
+                    return
                 raise self._missing(run_id)
             used = evaluations.c.run_id == run_id
             keys = {
@@ -385,12 +445,6 @@ class Store(Evaluations):
         if not found:
             raise self._missing(run_id)
         return found[0]
-
-    def _update(self, run_id: str, values: Mapping[str, Any]) -> None:
-        with self._database.write() as connection:
-            statement = sa.update(runs).where(runs.c.id == run_id).values(**values)
-            if connection.execute(statement).rowcount != 1:
-                raise self._missing(run_id)
 
     def _missing(self, run_id: str) -> StoreError:
         return StoreError(f"there is no run {run_id!r} in {self.label}")

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every schema revision, oldest first; the last is what this program reads and writes."""
 
 HEAD = REVISIONS[-1]
@@ -98,6 +98,10 @@ runs = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("evidence", sa.JSON, nullable=False),
     sa.Column("prompts_hash", sa.String(64), sa.ForeignKey("prompts.hash"), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("kept_so_far", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("damage_so_far", sa.Double),
+    sa.Column("note", sa.Text),
     sa.CheckConstraint("status IN ('running', 'done', 'failed', 'interrupted')", name="status"),
     sa.Index(None, "created_at"),
 )
@@ -157,4 +161,85 @@ measurements = sa.Table(
     sa.Column("unit", sa.String(32), nullable=False),
     sa.Column("extra", sa.JSON, nullable=False),
     sqlite_with_rowid=False,
+)
+
+# A job is a run that was asked for; the run's row comes, with the same id, once a worker has loaded
+# the model. So there is no foreign key between the two.
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.String(ID_LENGTH), primary_key=True),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("updated_at", UtcTime, nullable=False),
+    sa.Column("finished_at", UtcTime),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("cancelling", sa.Boolean, nullable=False),
+    sa.Column("spec", sa.JSON, nullable=False),
+    sa.Column("batch_key", sa.String(64), nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("task", sa.Text, nullable=False),
+    sa.Column("metric", sa.String(32), nullable=False),
+    sa.Column("ablation", sa.String(32), nullable=False),
+    sa.Column("tau", sa.Double, nullable=False),
+    sa.Column("engine", sa.String(32), nullable=False),
+    sa.Column("options", sa.JSON, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("worker", sa.String(64)),
+    sa.Column("heartbeat_at", UtcTime),
+    sa.Column("deaths", sa.Integer, nullable=False),
+    sa.Column("decided", sa.Integer, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.CheckConstraint(
+        "status IN ('queued', 'running', 'done', 'failed', 'cancelled')", name="status"
+    ),
+    sa.Index(None, "created_at"),
+    sa.Index(None, "status", "created_at"),
+)
+
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("device", sa.String(32), nullable=False),
+    sa.Column("started_at", UtcTime, nullable=False),
+    sa.Column("heartbeat_at", UtcTime, nullable=False),
+    sa.Column("run_id", sa.String(ID_LENGTH)),
+)
+
+sweeps = sa.Table(
+    "sweeps",
+    metadata,
+    sa.Column("id", sa.String(ID_LENGTH), primary_key=True),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("spec", sa.JSON, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("task", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Index(None, "created_at"),
+)
+
+sweep_runs = sa.Table(
+    "sweep_runs",
+    metadata,
+    sa.Column(
+        "sweep_id",
+        sa.String(ID_LENGTH),
+        sa.ForeignKey("sweeps.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    sa.Column("tau", sa.Double, primary_key=True),
+    sa.Column("run_id", sa.String(ID_LENGTH), nullable=False),
+    sa.Index(None, "run_id"),
+    sqlite_with_rowid=False,
+)
+
+files = sa.Table(
+    "files",
+    metadata,
+    sa.Column("hash", sa.String(64), primary_key=True),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
 )

@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from discover.acdc import Decision
-from discover.errors import StoreError
+from discover.errors import FencedError, StoreError
 from discover.store.contract import OnCommit
 from discover.store.engine import Database
+from discover.store.queue import fenced
 from discover.store.tables import decisions, runs
 
 MAX_INTERVAL = 2.0
@@ -49,6 +50,7 @@ class DecisionWriter:
         next_step: int,
         on_commit: OnCommit | None = None,
         interval: float = 0.5,
+        attempt: int | None = None,
     ) -> None:
         if not 0 < interval <= MAX_INTERVAL:
             raise ValueError(f"interval must be above 0 and at most {MAX_INTERVAL} s")
@@ -57,6 +59,7 @@ class DecisionWriter:
         self._next_step = next_step
         self._on_commit = on_commit
         self._interval = interval
+        self._attempt = attempt
         self._buffer: list[Decision] = []
         self._state = threading.Condition()
         self._closing = False
@@ -156,17 +159,34 @@ class DecisionWriter:
 
     def _commit(self, batch: list[Decision]) -> None:
         rows = [_row(self._run_id, decision) for decision in batch]
+        last = batch[-1]
         touch = sa.update(runs).where(runs.c.id == self._run_id)
+        if self._attempt is not None:
+            touch = touch.where(runs.c.attempt == self._attempt)
+        values = {
+            "updated_at": datetime.now(UTC),
+            "kept_so_far": runs.c.kept_so_far + sum(not decision.removed for decision in batch),
+            "damage_so_far": float(last.after if last.removed else last.before) + 0.0,
+        }
         with self._database.write() as connection:
+            # First, so that on PostgreSQL the row is held, and nobody takes the run over, until
+            # the decisions are in.
+            if connection.execute(touch.values(**values)).rowcount != 1:
+                raise self._gone(connection)
             try:
                 connection.execute(sa.insert(decisions), rows)
             except IntegrityError as error:
-                raise _ConflictError(self._conflict(batch, error)) from error
-            connection.execute(touch.values(updated_at=datetime.now(UTC)))
+                raise _ConflictError(self._conflict(batch)) from error
 
-    def _conflict(self, batch: list[Decision], error: IntegrityError) -> str:
-        if "foreign key" in str(error.orig).lower():
-            return f"run {self._run_id} was deleted while its decisions were being stored"
+    def _gone(self, connection: sa.Connection) -> StoreError | FencedError:
+        there = sa.select(runs.c.id).where(runs.c.id == self._run_id)
+        if connection.execute(there).scalar() is not None:
+            return fenced(self._run_id)
+        return _ConflictError(
+            f"run {self._run_id} was deleted while its decisions were being stored"
+        )
+
+    def _conflict(self, batch: list[Decision]) -> str:
         return (
             f"steps {batch[0].step} to {batch[-1].step} of run {self._run_id} clash with rows that "
             "are stored already; another process is writing the same run: let only one go on"
@@ -183,7 +203,7 @@ class DecisionWriter:
         error = self._error
         if error is None:
             return
-        if self._buffer and not isinstance(error, _ConflictError):
+        if self._buffer and not isinstance(error, (_ConflictError, FencedError)):
             if not isinstance(error, StoreError):
                 self._on_commit = (
                     None  # It was the reporting that failed: store the rest unreported.

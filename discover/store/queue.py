@@ -1,0 +1,458 @@
+"""The part of the store that hands out runs: submitted, claimed by one worker, fenced, finished.
+
+A job is a run that was asked for, and has the id that the run will have. Every claim raises the
+`attempt` of the job and of its run in one transaction; whatever a worker writes afterwards names
+its attempt, so one that was given up for dead, and comes back, writes nothing more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from discover.errors import FencedError, SpecError, StoreError
+from discover.spec import ENGINES, RunSpec
+from discover.store.contract import Beat, Claim, JobRecord, Lease, WorkerRecord
+from discover.store.engine import Database
+from discover.store.records import storable
+from discover.store.refs import find_one
+from discover.store.tables import ID_LENGTH, decisions, jobs, runs, sweep_runs, sweeps, workers
+
+LEASE = 30.0
+"""Seconds without a heartbeat after which a worker counts as dead."""
+
+MAX_DEATHS = 5
+"""So many workers may die on a run in a row, without one decision stored, before it is failed."""
+
+OPTIONS = ("block", "memory", "draft", "threads")
+"""What a job may ask of its worker: `How`'s fields that are not the worker's own."""
+
+_ACTIVE = ("queued", "running")
+
+
+class Queue:
+    """What a store can do with jobs and workers; `Store` is one."""
+
+    _database: Database
+
+    def submit(
+        self,
+        spec: RunSpec,
+        *,
+        taus: Sequence[float] | None = None,
+        engine: str = ENGINES[0],
+        options: Mapping[str, Any] | None = None,
+        note: str = "",
+    ) -> tuple[str | None, list[str]]:
+        """Ask for a run, or with `taus` for a sweep; returns the sweep's id and the runs'.
+
+        `spec` need not be pinned. A sweep's runs are ordered by tau, ascending, and share `spec`
+        but for it. `options` may have the keys of `OPTIONS`.
+
+        Raises:
+            SpecError: no tau is given, or an engine or an option is unknown.
+            StoreError: the jobs cannot be stored.
+        """
+        wanted = dict(options or {})
+        if unknown := sorted(set(wanted) - set(OPTIONS)):
+            raise SpecError(f"a job has no option {unknown[0]!r}; it may have {', '.join(OPTIONS)}")
+        if engine not in ENGINES:
+            raise SpecError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}")
+        if taus is not None and not taus:
+            raise SpecError("a sweep needs at least one threshold")
+        each = (
+            [spec] if taus is None else [dataclasses.replace(spec, tau=t) for t in sorted({*taus})]
+        )
+        now = datetime.now(UTC)
+        rows = [_job(one, engine, wanted, storable(note), now) for one in each]
+        sweep_id = None if taus is None else secrets.token_hex(ID_LENGTH // 2)
+        with self._database.write() as connection:
+            connection.execute(sa.insert(jobs), rows)
+            if sweep_id is not None:
+                members = [(row["tau"], row["id"]) for row in rows]
+                insert_sweep(connection, sweep_id, each[0], members, note, now)
+        return sweep_id, [row["id"] for row in rows]
+
+    def claim(
+        self, worker: str, *, lease: float = LEASE, batch_key: str | None = None
+    ) -> Claim | None:
+        """Give the worker the next run to work on, or None: exactly one worker gets each.
+
+        Runs of `batch_key` come first (the worker has their model and prompts at hand), then the
+        oldest, within a sweep the largest tau. A run whose worker has not been heard of for `lease`
+        seconds is handed out again.
+
+        Raises:
+            StoreError: the database cannot be used.
+        """
+        while True:
+            with self._database.write() as connection:
+                now = self._now(connection)
+                row = self._next(connection, worker, now - timedelta(seconds=lease), batch_key)
+                if row is None:
+                    return None
+                if (claim := self._take(connection, row, worker, now)) is not None:
+                    return claim
+
+    def _next(
+        self, connection: sa.Connection, worker: str, dead: datetime, batch_key: str | None
+    ) -> sa.RowMapping | None:
+        abandoned = sa.or_(jobs.c.heartbeat_at < dead, jobs.c.worker == worker)
+        open_ = sa.or_(jobs.c.status == "queued", sa.and_(jobs.c.status == "running", abandoned))
+        order = [jobs.c.created_at, jobs.c.tau.desc(), jobs.c.id]
+        if batch_key is not None:
+            order.insert(0, sa.case((jobs.c.batch_key == batch_key, 0), else_=1))
+        query = sa.select(jobs).where(open_).order_by(*order).limit(1)
+        return connection.execute(query.with_for_update(skip_locked=True)).mappings().first()
+
+    def _take(
+        self, connection: sa.Connection, row: sa.RowMapping, worker: str, now: datetime
+    ) -> Claim | None:
+        """Claim a job; one that was cancelled, or that kills its workers, is ended instead."""
+        run = connection.execute(
+            sa.select(runs.c.status, runs.c.attempt).where(runs.c.id == row["id"])
+        ).first()
+        last = sa.select(sa.func.max(decisions.c.step)).where(decisions.c.run_id == row["id"])
+        step = connection.execute(last).scalar()
+        decided = 0 if step is None else step + 1
+        died = row["status"] == "running" and row["worker"] != worker
+        deaths = 0 if decided > row["decided"] else row["deaths"] + int(died)
+        if row["cancelling"] or deaths >= MAX_DEATHS:
+            status = "cancelled" if row["cancelling"] else "failed"
+            reason = None if row["cancelling"] else _kills(deaths, row)
+            _end(connection, row["id"], status, reason, now)
+            return None
+        attempt = max(row["attempt"], run.attempt if run else 0) + 1
+        mine = {
+            "status": "running",
+            "worker": worker,
+            "attempt": attempt,
+            "heartbeat_at": now,
+            "updated_at": now,
+            "finished_at": None,
+            "deaths": deaths,
+            "decided": decided,
+            "error": None,
+        }
+        connection.execute(sa.update(jobs).where(jobs.c.id == row["id"]).values(**mine))
+        connection.execute(sa.update(runs).where(runs.c.id == row["id"]).values(attempt=attempt))
+        connection.execute(
+            sa.update(workers).where(workers.c.id == worker).values(run_id=row["id"])
+        )
+        return Claim(
+            Lease(row["id"], worker, attempt),
+            RunSpec.from_json(row["spec"]),
+            row["engine"],
+            dict(row["options"]),
+            row["batch_key"],
+            started=run is not None,
+        )
+
+    def beat(self, worker: str, lease: Lease | None = None) -> Beat:
+        """Say that a worker lives; returns whether the run is still its own, and to be cancelled.
+
+        Raises:
+            StoreError: the database cannot be used.
+        """
+        with self._database.write() as connection:
+            now = self._now(connection)
+            connection.execute(
+                sa.update(workers)
+                .where(workers.c.id == worker)
+                .values(heartbeat_at=now, run_id=None if lease is None else lease.run_id)
+            )
+            if lease is None:
+                return Beat(mine=True, cancelling=False)
+            mine = _held(lease)
+            connection.execute(sa.update(jobs).where(mine).values(heartbeat_at=now))
+            found = connection.execute(sa.select(jobs.c.cancelling).where(mine)).scalar()
+        return Beat(mine=found is not None, cancelling=bool(found))
+
+    def release(self, lease: Lease) -> None:
+        """Give a claimed run back to the queue, or end it if it is being cancelled.
+
+        A run that is not the worker's own any more is left alone.
+        """
+        now = datetime.now(UTC)
+        with self._database.write() as connection:
+            set_free(connection, _held(lease), now)
+            connection.execute(
+                sa.update(runs)
+                .where(runs.c.id == lease.run_id, runs.c.attempt == lease.attempt)
+                .where(runs.c.status == "running")
+                .values(status="interrupted", updated_at=now, finished_at=now)
+            )
+
+    def fail(self, lease: Lease, error: str) -> None:
+        """End a claimed run, that may not have begun yet, as failed with its reason.
+
+        A run that is not the worker's own any more is left alone.
+        """
+        now = datetime.now(UTC)
+        with self._database.write() as connection:
+            held = sa.select(jobs.c.id).where(_held(lease)).with_for_update()
+            if connection.execute(held).scalar() is not None:
+                _end(connection, lease.run_id, "failed", storable(error), now)
+
+    def cancel(self, ref: str, lease: float = LEASE) -> JobRecord:
+        """Take a run out of the queue, or ask its worker to stop; what is decided stays stored.
+
+        Raises:
+            StoreError: there is no such run, it was not submitted, or it has ended.
+        """
+        found = self.job(ref)
+        with self._database.write() as connection:
+            query = sa.select(jobs).where(jobs.c.id == found.id).with_for_update()
+            row = connection.execute(query).mappings().first()
+            if row is None or row["status"] not in _ACTIVE:
+                state = "gone" if row is None else row["status"]
+                raise StoreError(f"run {found.id[:8]} is {state} already; nothing to cancel")
+            now = self._now(connection)
+            alive = row["status"] == "running" and row["heartbeat_at"] > now - timedelta(
+                seconds=lease
+            )
+            if alive:
+                flag = sa.update(jobs).where(jobs.c.id == found.id)
+                connection.execute(flag.values(cancelling=True, updated_at=now))
+            else:
+                _end(connection, found.id, "cancelled", None, now)
+        return self.job(found.id)
+
+    def retry(self, ref: str) -> JobRecord:
+        """Put a failed, cancelled or interrupted run back into the queue, to be gone on with.
+
+        A run that was started from the command line becomes a job by this.
+
+        Raises:
+            StoreError: there is no such run, it is done, or it is being worked on.
+        """
+        run_id = find_one(self._database, ref)
+        now = datetime.now(UTC)
+        with self._database.write() as connection:
+            row = (
+                connection.execute(sa.select(jobs).where(jobs.c.id == run_id).with_for_update())
+                .mappings()
+                .first()
+            )
+            run = connection.execute(sa.select(runs).where(runs.c.id == run_id)).mappings().first()
+            status = row["status"] if row and row["status"] in _ACTIVE else None
+            status = status or (run["status"] if run and not row else None)
+            status = "done" if run and run["status"] == "done" else status
+            if status in ("done", *_ACTIVE):
+                raise StoreError(
+                    f"run {run_id[:8]} is {status}; only one that ended can be retried"
+                )
+            fresh = {
+                "status": "queued", "cancelling": False, "deaths": 0, "error": None,
+                "updated_at": now, "finished_at": None, "worker": None, "heartbeat_at": None,
+            }  # fmt: skip
+            if row is None and run is not None:
+                spec = RunSpec.from_json(run["spec"])
+                made = _job(spec, run["engine"], {}, run["note"] or "", now)
+                kept = {"id": run_id, "created_at": run["created_at"], "attempt": run["attempt"]}
+                connection.execute(sa.insert(jobs).values(**made | kept))
+            else:
+                connection.execute(sa.update(jobs).where(jobs.c.id == run_id).values(**fresh))
+        return self.job(run_id)
+
+    def job(self, ref: str) -> JobRecord:
+        """The job of that id, or of that unambiguous beginning of an id.
+
+        Raises:
+            StoreError: there is none, or it is a run that was not submitted.
+        """
+        run_id = find_one(self._database, ref)
+        with self._database.read() as connection:
+            row = connection.execute(sa.select(jobs).where(jobs.c.id == run_id)).mappings().first()
+        if row is None:
+            raise StoreError(
+                f"run {run_id[:8]} was not submitted but started from the command line; it is "
+                "stopped there, and gone on with by `discover resume` or `discover retry`"
+            )
+        return _record(row)
+
+    def jobs(self, status: str | None = None, limit: int | None = None) -> list[JobRecord]:
+        """Jobs in the order in which they were submitted, optionally of one status only."""
+        query = sa.select(jobs).order_by(jobs.c.created_at, jobs.c.tau.desc(), jobs.c.id)
+        if status is not None:
+            query = query.where(jobs.c.status == status)
+        with self._database.read() as connection:
+            return [_record(row) for row in connection.execute(query.limit(limit)).mappings()]
+
+    def add_worker(self, worker: str, *, host: str, pid: int, device: str) -> None:
+        """Enter a worker, that will beat its heart from now on."""
+        with self._database.write() as connection:
+            now = self._now(connection)
+            row = {"id": worker, "host": storable(host), "pid": pid, "device": device}
+            connection.execute(
+                sa.insert(workers).values(**row, started_at=now, heartbeat_at=now, run_id=None)
+            )
+
+    def remove_worker(self, worker: str) -> None:
+        """Strike a worker off that has ended."""
+        with self._database.write() as connection:
+            connection.execute(sa.delete(workers).where(workers.c.id == worker))
+
+    def workers(self, lease: float = LEASE) -> list[WorkerRecord]:
+        """Every worker, those that have been heard of within `lease` seconds as alive."""
+        with self._database.read() as connection:
+            dead = self._now(connection) - timedelta(seconds=lease)
+            rows = connection.execute(sa.select(workers).order_by(workers.c.started_at)).mappings()
+            return [WorkerRecord(**row, alive=row["heartbeat_at"] > dead) for row in rows]
+
+    def _now(self, connection: sa.Connection) -> datetime:
+        """The time by the one clock that all workers share: the server's, or this machine's."""
+        if connection.dialect.name != "postgresql":
+            return datetime.now(UTC)
+        found: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        return found.astimezone(UTC)
+
+
+def check_lease(connection: sa.Connection, lease: Lease) -> None:
+    """Keep a claimed run the worker's own until the transaction ends.
+
+    Raises:
+        FencedError: it is not the worker's own any more.
+    """
+    held = sa.select(jobs.c.id).where(_held(lease)).with_for_update()
+    if connection.execute(held).scalar() is None:
+        raise fenced(lease.run_id)
+
+
+def check_idle(connection: sa.Connection, run_id: str) -> None:
+    """Refuse to go on by hand with a run that is queued or being worked on.
+
+    Raises:
+        StoreError: it is.
+    """
+    query = sa.select(jobs.c.status).where(jobs.c.id == run_id).with_for_update()
+    status = connection.execute(query).scalar()
+    if status in _ACTIVE:
+        whose = "waits for a worker" if status == "queued" else "is being worked on by a worker"
+        raise StoreError(f"run {run_id[:8]} {whose}; first `discover cancel {run_id[:8]}`")
+
+
+def fenced(run_id: str) -> FencedError:
+    """What is said to a process that a run does not belong to any more."""
+    return FencedError(
+        f"run {run_id[:8]} has been taken over by another process; nothing more was written here"
+    )
+
+
+def end_job(connection: sa.Connection, run_id: str, status: str, error: str | None) -> None:
+    """Bring a job in line with its run, that has just ended as `status`."""
+    now = datetime.now(UTC)
+    of = jobs.c.id == run_id
+    if status == "interrupted":
+        # Stopped by its worker: someone else's turn. Stopped by hand: it stays stopped.
+        set_free(connection, sa.and_(of, jobs.c.status == "running"), now)
+        return
+    ended = {"status": status, "error": error, "finished_at": now, "updated_at": now}
+    free = {"worker": None, "cancelling": False, "heartbeat_at": None}
+    connection.execute(sa.update(jobs).where(of).values(**ended, **free))
+
+
+def set_free(connection: sa.Connection, which: sa.ColumnElement[bool], now: datetime) -> None:
+    """Put jobs back into the queue, or end them if they are being cancelled."""
+    ended = {"worker": None, "heartbeat_at": None, "updated_at": now}
+    stop = sa.update(jobs).where(which, jobs.c.cancelling)
+    connection.execute(stop.values(**ended, status="cancelled", cancelling=False, finished_at=now))
+    again = sa.update(jobs).where(which, sa.not_(jobs.c.cancelling), jobs.c.status == "running")
+    connection.execute(again.values(**ended, status="queued"))
+
+
+def insert_sweep(
+    connection: sa.Connection,
+    sweep_id: str,
+    spec: RunSpec,
+    members: Sequence[tuple[float, str]],
+    note: str,
+    now: datetime,
+) -> None:
+    """Store a sweep: its spec, and a run for each tau."""
+    task = storable(spec.task or spec.prompts_file or "")
+    head = {"id": sweep_id, "created_at": now, "spec": spec.to_json(), "note": storable(note)}
+    connection.execute(sa.insert(sweeps).values(**head, model=storable(spec.model), task=task))
+    rows = [{"sweep_id": sweep_id, "tau": tau, "run_id": run_id} for tau, run_id in members]
+    connection.execute(sa.insert(sweep_runs), rows)
+
+
+def batch_key(spec: RunSpec, engine: str) -> str:
+    """What the specs of a sweep have in common: SHA-256 of all but tau, and the engine."""
+    rest = {key: value for key, value in spec.to_json().items() if key != "tau"}
+    text = json.dumps([engine, rest], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _held(lease: Lease) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        jobs.c.id == lease.run_id,
+        jobs.c.attempt == lease.attempt,
+        jobs.c.worker == lease.worker,
+        jobs.c.status == "running",
+    )
+
+
+def _end(
+    connection: sa.Connection, run_id: str, status: str, error: str | None, now: datetime
+) -> None:
+    """End a job, and its run if it has begun; the attempt rises, so its worker is fenced out."""
+    free = {"worker": None, "cancelling": False, "heartbeat_at": None, "finished_at": now}
+    mine = sa.update(jobs).where(jobs.c.id == run_id)
+    connection.execute(
+        mine.values(**free, status=status, error=error, updated_at=now, attempt=jobs.c.attempt + 1)
+    )
+    ended = {"status": "failed" if status == "failed" else "interrupted", "error": error}
+    going = sa.update(runs).where(runs.c.id == run_id, runs.c.status != "done")
+    connection.execute(
+        going.values(**ended, attempt=runs.c.attempt + 1, updated_at=now, finished_at=now)
+    )
+
+
+def _kills(deaths: int, row: sa.RowMapping) -> str:
+    return (
+        f"{deaths} workers in a row died on this run without storing one more decision, the last "
+        f"of them {row['worker']}; look at its log (out of memory?), then `discover retry "
+        f"{row['id'][:8]}`"
+    )
+
+
+def _job(
+    spec: RunSpec, engine: str, options: dict[str, Any], note: str, now: datetime
+) -> dict[str, Any]:
+    return {
+        "id": secrets.token_hex(ID_LENGTH // 2),
+        "created_at": now,
+        "updated_at": now,
+        "finished_at": None,
+        "status": "queued",
+        "cancelling": False,
+        "spec": spec.to_json(),
+        "batch_key": batch_key(spec, engine),
+        "model": storable(spec.model),
+        "task": storable(spec.task or spec.prompts_file or ""),
+        "metric": spec.metric,
+        "ablation": spec.ablation,
+        "tau": spec.tau,
+        "engine": engine,
+        "options": options,
+        "note": note,
+        "attempt": 0,
+        "worker": None,
+        "heartbeat_at": None,
+        "deaths": 0,
+        "decided": 0,
+        "error": None,
+    }
+
+
+def _record(row: sa.RowMapping) -> JobRecord:
+    values = {name: row[name] for name in JobRecord.__dataclass_fields__ if name != "spec"}
+    return JobRecord(spec=RunSpec.from_json(row["spec"]), **values)
