@@ -4,10 +4,22 @@ import sys
 
 import pytest
 import torch
+from postgres import fresh_database
 
 from discover import cli
+from discover.store.engine import normalise_url
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path):
+    """The URL of an empty database, on SQLite and on a real PostgreSQL server."""
+    if request.param == "sqlite":
+        yield normalise_url(str(tmp_path / "runs.db"))
+        return
+    with fresh_database() as url:
+        yield url
 
 
 @pytest.fixture

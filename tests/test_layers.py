@@ -19,17 +19,18 @@ PACKAGE = Path(discover.__file__).parent
 # `planted` is models in plain numpy, which its task must know;
 # `catalogue` only lists known models, so the command line can show them without torch; `loading`
 # (weights and tokenizers of others) and `tracr` (compiled programs) are what `model` is built on;
-# `report` prints what `run` does, for `cli`.
+# `report` prints what `run` does; `working` takes submitted runs and runs them, `page` is
+# what a browser shows, `service` hands both out over HTTP.
 RANKS = """
     errors tolerance graph circuit order acdc thresholds spec prompts labelled planted tasks
     catalogue canonical loading tracr anatomy metrics capability model ablation patching attribution
     evaluation export store costs session scoring exploring run sweep evaluating variation report
-    cli service
+    working page service cli
 """.split()
 
 NO_TORCH = """
     errors tolerance graph circuit order acdc thresholds spec prompts labelled planted tasks
-    catalogue canonical export store costs report cli
+    catalogue canonical export store costs report page service cli
 """.split()
 
 

@@ -1,4 +1,4 @@
-"""What every store must do, on SQLite, and on PostgreSQL if DISCOVER_TEST_POSTGRES names one."""
+"""What every store must do, on SQLite and on a real PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 import tracemalloc
-import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,29 +29,16 @@ from discover.evaluation.figures import Measurement
 from discover.graph import ComputationalGraph
 from discover.spec import RunSpec
 from discover.store import RunRecord, Store
-from discover.store.engine import normalise_url
 from discover.store.tables import UtcTime, metadata
 
-POSTGRES = os.environ.get("DISCOVER_TEST_POSTGRES")
 GRAPH = ComputationalGraph(3, 4, n_kv_heads=2)
 PROMPTS = '{"clean": "Zoë \\u0000 said", "ünï": "🐍"}\n{"clean": "b"}\n'
 SPEC = RunSpec(model="toy", task="ioi", task_options={"a": [1, "ü"]}, tau=0.1 + 0.2, seed=2**40)
 
 
-@pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRES else [])])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield normalise_url(str(tmp_path / "runs.db"))
-        return
-    assert POSTGRES is not None
-    name = f"discover_test_{uuid.uuid4().hex[:12]}"
-    server = sa.create_engine(normalise_url(POSTGRES), isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    yield server.url.set(database=name).render_as_string(hide_password=False)
-    with server.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    server.dispose()
+@pytest.fixture
+def url(database_url: str) -> str:
+    return database_url
 
 
 @pytest.fixture
