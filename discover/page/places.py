@@ -18,9 +18,8 @@ from discover.graph import ComputationalGraph, Sender, parse_sender
 APART = 56.0
 """Between the centres of neighbours in a row; nodes are at most 48 wide."""
 
-ROW = 66.0
-"""From one row to the next; 34 more between layers."""
-LAYER_GAP = 34.0
+ROW, LAYER_GAP = 48.0, 26.0
+"""From one row to the next, and so much more from one layer to the next; nodes are 26 high."""
 
 SPARE = 1.35
 """How much wider than its fullest row a picture may be."""
@@ -137,14 +136,14 @@ def _by_pull(
     pulls = _pulls(_neighbours(graph, nodes, edges), rows, len(nodes))
     for sweep in range(SWEEPS):
         for row in range(len(rows)) if sweep % 2 else reversed(range(len(rows))):
-            members = np.array(rows[row])
+            who = np.array(rows[row])
             mine, other, weight, total = pulls[row]
-            drawn = np.bincount(mine, weight * x[other], len(members))
+            drawn = np.bincount(mine, weight * x[other], len(who))
             # A faint pull to the middle holds those that hang on embedding and logits alone.
             hope = (drawn + 0.02 * width / 2) / (total + 0.02)
-            order = np.lexsort((np.arange(len(members)), np.round(hope, 6)))
-            apart = [APART] * (len(members) - 1)
-            x[members[order]] = spread(hope[order].tolist(), apart, 0.0, width)
+            order = np.lexsort((np.arange(len(who)), np.round(hope, 6)))
+            apart = [APART] * (len(who) - 1)
+            x[who[order]] = spread(hope[order].tolist(), apart, 0.0, width)
     for node, at in zip(nodes, x.tolist(), strict=True):
         node["x"] = at
 
