@@ -28,14 +28,14 @@ function dashed(name) {
     : { "line-style": "solid" };
 }
 
-export function styles(c, { plain }) {
+export function styles(c, { plain, widen = 1 }) {
   const strokes = Object.keys(DASHES).map((name) => ({
     selector: `edge[stroke = "${name}"]`,
     style: { "line-color": c[name], "target-arrow-color": c[name], ...(plain ? {} : dashed(name)) },
   }));
   const roles = Array.from({ length: 8 }, (_, i) => ({
     selector: `node.role-${i}`,
-    style: { "background-color": c[`role-${i}`], "border-width": 2 },
+    style: { "background-color": c[`role-${i}`], "border-width": 2 * widen },
   }));
   return [
     {
@@ -44,7 +44,7 @@ export function styles(c, { plain }) {
         shape: "round-rectangle", width: "data(width)", height: NODE.height,
         label: "data(label)", "text-valign": "center", "text-halign": "center",
         "font-family": "system-ui, sans-serif", "font-size": 15, "min-zoomed-font-size": 11.9,
-        color: c.ink, "background-color": c["node-head"], "border-width": 1, "border-color": c.muted,
+        color: c.ink, "background-color": c["node-head"], "border-width": widen, "border-color": c.muted,
         "z-index": 10, "overlay-opacity": 0, "transition-duration": 0,
       },
     },
@@ -55,7 +55,7 @@ export function styles(c, { plain }) {
       selector: "edge",
       style: {
         "curve-style": plain ? "straight" : "unbundled-bezier", "edge-distances": "endpoints",
-        "source-endpoint": "data(from)", "target-endpoint": "data(to)", width: "data(width)",
+        "source-endpoint": "data(from)", "target-endpoint": "data(to)", width: (edge) => edge.data("width") * Math.max(1, widen * 0.5),
         "target-arrow-shape": "triangle", "arrow-scale": 0.7, opacity: 0.8, "overlay-opacity": 0,
         ...(plain ? {} : {
           "control-point-weights": "data(weights)", "control-point-distances": "data(distances)",
@@ -76,8 +76,8 @@ export function styles(c, { plain }) {
     { selector: ".dim", style: { opacity: 0.1 } },
     { selector: "edge.lit", style: { opacity: 1, "z-index": 5 } },
     { selector: "node.lit", style: { opacity: 1 } },
-    { selector: "node.picked", style: { opacity: 1, "border-width": 3, "border-color": c.accent, "font-weight": "bold" } },
-    { selector: "node.at", style: { opacity: 1, "border-width": 3, "border-color": c.accent, "border-style": "double" } },
+    { selector: "node.picked", style: { opacity: 1, "border-width": 3 * widen, "border-color": c.accent, "font-weight": "bold" } },
+    { selector: "node.at", style: { opacity: 1, "border-width": 4 * widen, "border-color": c.accent, "border-style": "double" } },
     { selector: "edge.picked", style: { opacity: 1, "underlay-color": c.accent, "underlay-opacity": 0.35, "underlay-padding": 4, "z-index": 6 } },
     { selector: "edge.over", style: { opacity: 1, "underlay-color": c.accent, "underlay-opacity": 0.25, "underlay-padding": 3, "z-index": 7 } },
     { selector: ".gone", style: { display: "none" } },

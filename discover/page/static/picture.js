@@ -5,8 +5,10 @@ import { colours, strokeOf, styles } from "./look.js";
 import { curve, relative, sizeOf, widthOf } from "./shape.js";
 import { edgeName, scoreRange } from "./thin.js";
 
-const MANY = 1500; // with more edges than this dashes and curves cost more than they show
+const MANY = 1000; // with more edges than this dashes and curves cost more than they show
 const SMALLEST_LABEL = 12; // pixels on the screen
+const LARGEST_LABEL = 28; // units of the picture: a label as wide as its node
+const THIN_BELOW = 0.5; // at a smaller zoom lines are drawn wider than they are
 
 function elements(view) {
   const nodes = new Map(view.nodes.map((node) => [node.id, node]));
@@ -63,6 +65,7 @@ export class Picture {
     this.element = element;
     this.handlers = handlers;
     this.touched = false;
+    this.worn = new Map(); // the classes of each element
     this.cy = globalThis.cytoscape({
       container: element,
       elements: elements(view),
@@ -106,17 +109,22 @@ export class Picture {
 
   restyle() {
     this.look = colours(this.element);
-    this.cy.style().fromJson(styles(this.look, { plain: this.plain })).update();
-    this.labelSize = 0;
+    this.labelSize = this.widened = 0;
     this.labels();
   }
 
-  // Labels keep 12 pixels on the screen as far as their nodes have room; then they go.
+  // Labels keep 12 pixels on the screen as far as their nodes have room; then they go. Lines and
+  // borders never get so thin that they vanish.
   labels() {
-    const size = Math.min(28, Math.max(15, (SMALLEST_LABEL + 0.3) / this.cy.zoom()));
-    if (Math.abs(size - this.labelSize) < 0.4) return;
-    this.labelSize = size;
+    const zoom = this.cy.zoom();
+    const size = Math.min(LARGEST_LABEL, Math.max(15, (SMALLEST_LABEL + 0.3) / zoom));
+    // In steps, since each restyles everything.
+    const widen = zoom >= THIN_BELOW ? 1 : 1.25 ** Math.ceil(Math.log(THIN_BELOW / zoom) / Math.log(1.25));
+    if (Math.abs(size - this.labelSize) < 0.4 && widen === this.widened) return;
+    const again = widen !== this.widened;
+    [this.labelSize, this.widened] = [size, widen];
     this.cy.nodes().style("font-size", size);
+    if (again) this.cy.style().fromJson(styles(this.look, { plain: this.plain, widen })).update();
   }
 
   update(view) {
@@ -128,6 +136,7 @@ export class Picture {
         const old = cy.getElementById(item.data.id);
         if (old.empty()) {
           cy.add(item);
+          this.worn.delete(item.data.id);
         } else {
           old.data(item.data);
           if (item.position) old.position(item.position);
@@ -139,53 +148,59 @@ export class Picture {
       this.plain = plain;
       this.restyle();
     }
-    this.labelSize = 0;
+    this.labelSize = 0; // new nodes have none yet
     this.labels();
     if (!this.touched) this.fit();
   }
 
-  // `view` thinned as `seen` says; what is picked and what a role holds stands out.
+  // `view` thinned as `seen` says; what is picked and what a role holds stands out. Only elements
+  // that come to look otherwise are touched: restyling thousands at each step of a slider is slow.
   show(view, seen, { node, edge, roles, role }) {
-    const { cy } = this;
+    const wear = new Map();
+    const add = (id, name) => wear.set(id, `${wear.get(id) ?? ""} ${name}`);
     const busy = new Set();
-    cy.batch(() => {
-      cy.elements().removeClass("gone loose dim lit picked empty at");
-      view.edges.forEach((item, i) => {
-        const drawn = cy.getElementById(edgeName(item));
-        if (!seen.shown[i]) drawn.addClass("gone");
-        else {
-          busy.add(item.source).add(item.target);
-          if (!seen.connected[i]) drawn.addClass("loose");
-        }
+    view.edges.forEach((item, i) => {
+      if (!seen.shown[i]) add(edgeName(item), "gone");
+      else {
+        busy.add(item.source).add(item.target);
+        if (!seen.connected[i]) add(edgeName(item), "loose");
+      }
+    });
+    for (const { head, shared } of groups(view)) if (busy.has(head)) busy.add(shared);
+    for (const item of view.nodes) if (!busy.has(item.id)) add(item.id, "empty");
+    Object.values(roles ?? {}).forEach((ids, i) => ids.forEach((id) => add(id, `role-${i % 8}`)));
+    this.stress(view, { node, edge, members: roles?.[role] }, add);
+    this.cy.batch(() => {
+      this.cy.elements().forEach((item) => {
+        const id = item.id();
+        const names = `${item.hasClass("internal") ? "internal" : ""}${wear.get(id) ?? ""}`.trim();
+        if (this.worn.get(id) === names) return;
+        this.worn.set(id, names);
+        item.classes(names);
       });
-      this.tint(roles, role);
-      for (const { head, shared } of groups(view)) if (busy.has(head)) busy.add(shared);
-      cy.nodes().forEach((item) => void (busy.has(item.id()) || item.addClass("empty")));
-      this.pick(node, edge);
     });
   }
 
-  tint(roles, role) {
-    const names = Object.keys(roles ?? {});
-    this.cy.nodes().removeClass(Array.from({ length: 8 }, (_, i) => `role-${i}`).join(" "));
-    names.forEach((name, i) => {
-      for (const id of roles[name]) this.cy.getElementById(id).addClass(`role-${i % 8}`);
-    });
-    if (role && roles?.[role]) {
-      const members = new Set(roles[role]);
-      const here = this.cy.nodes().filter((item) => members.has(item.id()));
-      this.cy.elements().not(here.union(here.connectedEdges())).addClass("dim");
+  // What is picked (or a role's nodes) with its edges, against all else.
+  stress(view, { node, edge, members }, add) {
+    const picked = new Set(edge ? [] : node ? [node] : members ?? []);
+    if (!edge && !picked.size) return;
+    const near = new Set(picked);
+    const ends = ({ source, target }) => [source, target];
+    for (const item of view.edges) {
+      const id = edgeName(item);
+      const lit = edge ? id === edge : ends(item).some((end) => picked.has(end));
+      add(id, lit ? "lit" : "dim");
+      if (!lit) continue;
+      // A role's own nodes stand out alone, a picked node or edge with all that it touches.
+      if (edge || node) ends(item).forEach((end) => near.add(end));
     }
-  }
-
-  pick(node, edge) {
-    const { cy } = this;
-    const picked = cy.getElementById(edge || node);
-    if (picked.empty()) return;
-    const near = picked.isNode() ? picked.closedNeighborhood() : picked.union(picked.connectedNodes());
-    cy.elements().not(near).addClass("dim");
-    near.removeClass("dim").addClass("lit");
-    picked.addClass("picked");
+    for (const { head, shared } of groups(view)) {
+      const lit = near.has(head) && near.has(shared);
+      add(`${shared}=${head}`, lit ? "lit" : "dim");
+    }
+    for (const item of view.nodes) add(item.id, near.has(item.id) ? "lit" : "dim");
+    if (edge || node) add(edge || node, "picked");
   }
 
   mark(id) {

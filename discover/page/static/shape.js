@@ -31,7 +31,7 @@ export function curve(edge, source, target, view) {
   const start = { x: source.x + from.x, y: source.y + from.y };
   const end = { x: target.x + to.x, y: target.y + to.y };
   const rise = start.y - end.y;
-  const lead = Math.min(0.5 * rise, 40 + 0.12 * rise);
+  const lead = Math.min(0.5 * rise, 24 + 0.12 * rise);
   const first = { x: start.x, y: start.y - lead };
   const second = { x: end.x, y: end.y + lead };
   return { from, to, start, end, first, second };
