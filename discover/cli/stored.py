@@ -88,12 +88,16 @@ def show(run_ref: str, decisions: bool, db: str | None, as_json: bool) -> None:
                 click.echo("\t".join(str(row[key]) for key in keys))
 
 
+OTHER_FORMATS = ("html", "prompts")
+"""What `export` writes besides the formats of `discover.export`."""
+
+
 @click.command()
 @click.argument("run_ref", metavar="RUN")
 @click.option(
     "--format",
     "fmt",
-    help="dot, svg, pdf, png, json, graphml or prompts (default: by the file's suffix).",
+    help="dot, svg, pdf, png, json, graphml, html or prompts (default: by the file's suffix).",
 )
 @click.option(
     "-o",
@@ -113,23 +117,36 @@ def export(
     width: float | None,
     db: str | None,
 ) -> None:
-    """Write a run's circuit as a figure or as data, or the prompts that it used."""
+    """Write a run's circuit as a figure, as data or as a page to explore, or its prompts."""
     from discover.export import FORMATS, render
 
     fmt = fmt or output.suffix.lstrip(".").lower()
-    if fmt not in FORMATS and fmt != "prompts":
-        raise InputError(f"unknown format {fmt!r}; choose one of {', '.join(FORMATS)}, prompts")
+    if fmt not in FORMATS and fmt not in OTHER_FORMATS:
+        known = ", ".join([*FORMATS, *OTHER_FORMATS])
+        raise InputError(f"unknown format {fmt!r}; choose one of {known}")
     options: dict[str, Any] = {"all_edges": True} if all_edges else {}
     options |= {} if width is None else {"width": width}
     with open_store(db, create=False) as store:
         record = store.run(run_ref)
-        if fmt == "prompts":
+        if fmt in OTHER_FORMATS:
             if options:
-                raise InputError("--all-edges and --width have no effect on prompts")
-            content = store.prompts_jsonl(record.id).encode()
+                raise InputError(f"--all-edges and --width have no effect on {fmt}")
+            content = _page(store, record) if fmt == "html" else _prompts(store, record)
         else:
             content = render(stored_circuit(store, record), fmt, **options)
     write(output, content)
+
+
+def _page(store: Store, record: RunRecord) -> bytes:
+    from discover.page.data import view_of_run
+    from discover.page.single import html
+
+    check_done(record)
+    return html(view_of_run(store, record.id))
+
+
+def _prompts(store: Store, record: RunRecord) -> bytes:
+    return store.prompts_jsonl(record.id).encode()
 
 
 def check_done(record: RunRecord) -> None:

@@ -47,8 +47,8 @@ _PAGE = """<!doctype html>
 <h2>How this circuit was found</h2>
 <p>Edges were decided one by one by exact path patching (ACDC, arXiv 2304.14997), from the logits
 down: an edge is kept if ablating it, with everything decided before it ablated too, raises the
-damage by tau or more. An edge's score is that rise. Made with discover; this file holds all of its
-data and asks for no other.</p>
+damage by tau or more. An edge's score is that rise. Made with discover; this file asks for
+nothing outside itself.</p>
 </footer>
 </div>
 <script type="application/json" id="view">{data}</script>

@@ -71,7 +71,7 @@ export class DamageCurve {
         animation: false, responsive: true, maintainAspectRatio: false, parsing: false, normalized: true,
         interaction: { mode: "index", intersect: false },
         scales: {
-          x: { type: "linear", ...axis("decision", "bottom", false) },
+          x: { type: "linear", ...axis("decision", "bottom", false), max: this.view.run.edges ?? undefined },
           y: axis(unit ? `damage (${unit})` : "damage", "left", true),
           kept: axis("kept edges", "right", false),
         },

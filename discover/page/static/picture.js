@@ -169,7 +169,7 @@ export class Picture {
     for (const { head, shared } of groups(view)) if (busy.has(head)) busy.add(shared);
     for (const item of view.nodes) if (!busy.has(item.id)) add(item.id, "empty");
     Object.values(roles ?? {}).forEach((ids, i) => ids.forEach((id) => add(id, `role-${i % 8}`)));
-    this.stress(view, { node, edge, members: roles?.[role] }, add);
+    this.stress(view, seen, { node, edge, members: roles?.[role] }, add);
     this.cy.batch(() => {
       this.cy.elements().forEach((item) => {
         const id = item.id();
@@ -182,19 +182,19 @@ export class Picture {
   }
 
   // What is picked (or a role's nodes) with its edges, against all else.
-  stress(view, { node, edge, members }, add) {
+  stress(view, seen, { node, edge, members }, add) {
     const picked = new Set(edge ? [] : node ? [node] : members ?? []);
     if (!edge && !picked.size) return;
     const near = new Set(picked);
     const ends = ({ source, target }) => [source, target];
-    for (const item of view.edges) {
+    view.edges.forEach((item, i) => {
+      if (!seen.shown[i]) return;
       const id = edgeName(item);
       const lit = edge ? id === edge : ends(item).some((end) => picked.has(end));
       add(id, lit ? "lit" : "dim");
-      if (!lit) continue;
       // A role's own nodes stand out alone, a picked node or edge with all that it touches.
-      if (edge || node) ends(item).forEach((end) => near.add(end));
-    }
+      if (lit && (edge || node)) ends(item).forEach((end) => near.add(end));
+    });
     for (const { head, shared } of groups(view)) {
       const lit = near.has(head) && near.has(shared);
       add(`${shared}=${head}`, lit ? "lit" : "dim");

@@ -17,7 +17,7 @@ function heading(run) {
 }
 
 function plainText(value) {
-  if (value === null || value === undefined || value === "") return null;
+  if (value === null || value === undefined || value === "" || value === false) return null;
   if (typeof value !== "object") return String(value);
   if (Array.isArray(value)) return value.map(plainText).join(", ");
   return Object.entries(value).map(([key, item]) => `${key} ${plainText(item)}`).join(", ");
