@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, get_args
 
 import sqlalchemy as sa
@@ -82,6 +83,7 @@ class Listing:
             return dict(connection.execute(query).tuples().all())
 
 
+@cache
 def _all_runs() -> sa.Subquery:
     """Every run that has begun, with its job if it has one, and every job without a run."""
     job = sa.case(
