@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from discover.circuit import connected_edges
 from discover.errors import InputError
 from discover.graph import ComputationalGraph, Edge, Receiver, Sender, parse_receiver, parse_sender
 from discover.page.places import places
-from discover.spec import METRICS
+from discover.spec import METRICS, RunSpec
 
 if TYPE_CHECKING:
     from discover.export import CircuitExport
@@ -28,6 +29,11 @@ MOST_EDGES = 3_000
 
 CURVE_POINTS = 1_000
 """To so many points the curve of damage is thinned."""
+
+SAID = ("prompts", "seed", "order", "mean_by", "dtype")
+"""What a view says of a run's spec besides model, task, metric, ablation and tau."""
+
+USUAL = {field.name: field.default for field in dataclasses.fields(RunSpec)}
 
 Row = Mapping[str, Any]
 View = dict[str, Any]
@@ -45,7 +51,7 @@ def view_of_run(store: Store, ref: str, edges: int = MOST_EDGES) -> View:
     listed = store.listed_run(ref)
     facts = run_facts(listed)
     if listed.graph is None:
-        return _view(facts, None, (), edges, final=False)
+        return _view(facts, None, [], [], edges, final=False)
     if listed.status == "done":
         record = store.run(listed.id)
         facts |= {
@@ -55,8 +61,8 @@ def view_of_run(store: Store, ref: str, edges: int = MOST_EDGES) -> View:
             "versions": record.versions,
         }
     graph = ComputationalGraph(**listed.graph)
-    rows = store.decision_rows(listed.id)
-    return _view(facts, graph, rows, edges, final=listed.status == "done")
+    kept, curve = list(store.kept_rows(listed.id)), store.curve(listed.id, CURVE_POINTS)
+    return _view(facts, graph, kept, curve, edges, final=listed.status == "done")
 
 
 def view_of_export(export: CircuitExport, edges: int = MOST_EDGES) -> View:
@@ -71,7 +77,8 @@ def view_of_export(export: CircuitExport, edges: int = MOST_EDGES) -> View:
     facts |= {"edges": len(circuit.graph), "kept": len(circuit), "circuit_hash": circuit.hash}
     facts.setdefault("unit", METRICS.get(str(facts.get("metric")), ""))
     facts.setdefault("status", "done")
-    return _view(facts, circuit.graph, _rows_of(export), edges, final=True)
+    kept, curve = _read(_rows_of(export))
+    return _view(facts, circuit.graph, kept, curve, edges, final=True)
 
 
 def view_of_contrast(
@@ -96,7 +103,7 @@ def view_of_contrast(
         rows.append({**_row(edge, source), "side": sides[contrast.side(edge)]})
     facts = {**facts, "left": contrast.left_name, "right": contrast.right_name}
     facts |= {"edges": len(contrast.union.graph), "kept": len(contrast.union)}
-    view = _view(facts, contrast.union.graph, rows, edges, final=True)
+    view = _view(facts, contrast.union.graph, rows, [], edges, final=True)
     connected = {edge.name for edge in contrast.connected.edges}
     for item in view["edges"]:
         item["connected"] = f"{item['sender']}->{item['receiver']}" in connected
@@ -111,7 +118,8 @@ def run_facts(listed: ListedRun) -> dict[str, Any]:
              "circuit_hash")  # fmt: skip
     facts = {name: getattr(listed, name) for name in names}
     facts["unit"] = METRICS.get(listed.metric, "")
-    facts |= {key: spec.get(key) for key in ("prompts", "seed", "order", "mean_by", "dtype")}
+    # A stored spec leaves out some of what is as usual.
+    facts |= {key: spec.get(key, USUAL[key]) for key in SAID}
     for name in ("created_at", "started_at", "finished_at"):
         when = getattr(listed, name)
         facts[name] = None if when is None else when.isoformat()
@@ -156,14 +164,14 @@ def _row(edge: Edge, export: CircuitExport | None) -> Row:
 def _view(
     facts: Mapping[str, Any],
     graph: ComputationalGraph | None,
-    rows: Iterable[Row],
+    kept: list[Row],
+    curve: Sequence[Sequence[Any]],
     most: int,
     *,
     final: bool,
 ) -> View:
     if most < 1:
         raise InputError(f"a view shows at least one edge, got edges={most}")
-    kept, curve = _read(rows)
     # A stable sort: equal scores rank by step, edges without a score come last.
     ranked = sorted(kept, key=lambda row: -_worth(row))
     ranks = {id(row): place for place, row in enumerate(ranked, 1) if row["score"] is not None}
@@ -203,7 +211,7 @@ def _read(rows: Iterable[Row]) -> tuple[list[Row], list[list[Any]]]:
         stays = row["outcome"] == "kept"
         if stays:
             kept.append(row)
-        if row["step"] is not None and "side" not in row:
+        if row["step"] is not None:
             # A kept edge is put back: the damage is what it was before it was tried.
             curve.append([row["step"], row["before"] if stays else row["after"], len(kept)])
     return kept, thinned(curve, CURVE_POINTS)
