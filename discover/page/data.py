@@ -164,7 +164,7 @@ def _row(edge: Edge, export: CircuitExport | None) -> Row:
 def _view(
     facts: Mapping[str, Any],
     graph: ComputationalGraph | None,
-    kept: list[Row],
+    kept: Sequence[Row],
     curve: Sequence[Sequence[Any]],
     most: int,
     *,
@@ -226,7 +226,7 @@ def thinned(points: Sequence[Any], most: int) -> list[Any]:
 
 
 def _edges(
-    graph: ComputationalGraph, kept: list[Row], chosen: set[int], ranks: Mapping[int, int]
+    graph: ComputationalGraph, kept: Sequence[Row], chosen: set[int], ranks: Mapping[int, int]
 ) -> list[dict[str, Any]]:
     """The chosen edges as the viewer is given them, in the order in which they were decided."""
     senders: dict[str, Sender] = {}
@@ -278,7 +278,10 @@ def roles_of(
     roles: dict[str, dict[str, list[str]]] = {}
     models: dict[str, str] = {}
     for name in (*_with_roles(), *([model] if model.startswith(PREFIX) else [])):
-        known = canonical(name)
+        try:
+            known = canonical(name)
+        except InputError:  # a file of someone else's may name a model that there is not
+            continue
         if known.graph == graph and known.roles:
             found = {role: [node.name for node in nodes] for role, nodes in known.roles.items()}
             if found not in roles.values():

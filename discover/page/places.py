@@ -58,7 +58,7 @@ def places(
         _by_index(graph, nodes)
     else:
         _by_pull(graph, nodes, rows, edges)
-    _centre(nodes)
+        _centre(nodes)
     for node in nodes:
         del node["index"]
         node["x"] = round(node["x"], 1)
