@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -69,8 +70,12 @@ def counted(page) -> int:
     return int(re.match(r"([\d,]+) of", page.inner_text(COUNTS))[1].replace(",", ""))
 
 
-def settle(page, expression: str) -> None:
-    page.wait_for_function(expression, timeout=10_000)
+def settle(page, expression: str, seconds: float = 20.0) -> None:
+    """Wait until the expression is true; asked from here, since the file's policy has no eval."""
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"it never came to be: {expression}"
+        page.wait_for_timeout(30)
 
 
 def name(edge: dict) -> str:
@@ -176,7 +181,7 @@ def test_pointing_at_an_edge_shows_its_numbers_and_its_step_in_the_curve(opened)
     settle(opened, "location.hash.includes('edge=')")
     panel = opened.inner_text(".circuit-panel")
     assert f"{edge['sender']} \u2192 {edge['receiver']}" in panel
-    assert f"{float('%.4g' % edge['score']):g} nats" in panel
+    assert f"{float(format(edge['score'], '.4g')):g} nats" in panel
 
 
 def test_a_click_on_a_node_lists_its_edges_by_score_and_each_can_be_followed(opened):
@@ -257,6 +262,8 @@ def test_everything_is_reached_by_tab_and_can_be_seen_to_be(opened):
             "(() => { const e = document.activeElement; return [e.type || e.className || e.tagName,"
             " getComputedStyle(e).outlineStyle] })()"
         )
+        if found[0] == "BODY":
+            break
         assert found[1] != "none", found
         reached.add(found[0])
     assert {"range", "number", "checkbox", "search", "select-one", "circuit-stage"} <= reached
@@ -271,8 +278,10 @@ def test_a_link_restores_exactly_this_view(opened, new_page):
     settle(opened, "location.hash.includes('node=')")
     opened.get_by_role("button", name="zoom in").click()
     opened.mouse.move(*at(opened, "node", "a9.h9"))
+    before = opened.evaluate(f"{TREE}.zoom()")
     opened.mouse.wheel(0, -240)
-    opened.wait_for_timeout(300)
+    settle(opened, f"{TREE}.zoom() > {before} * 1.01")
+    opened.wait_for_timeout(400)  # the wheel runs out
     opened.get_by_role("button", name="Copy link to this view").click()
     settle(opened, "document.querySelector('.circuit-address')")
     link = opened.locator(".circuit-address").input_value()
@@ -281,8 +290,9 @@ def test_a_link_restores_exactly_this_view(opened, new_page):
     assert shown(other) == shown(opened)
     assert other.inner_text(".circuit-panel") == opened.inner_text(".circuit-panel")
     assert other.inner_text(".circuit-notes p") == opened.inner_text(".circuit-notes p")
-    for what in ("zoom()", "nodes('.picked').map(n => n.id())[0]"):
-        assert other.evaluate(f"{TREE}.{what}") == opened.evaluate(f"{TREE}.{what}")
+    assert other.evaluate(f"{TREE}.nodes('.picked').map(n => n.id())") == ["a9.h9"]
+    zooms = [p.evaluate(f"{TREE}.zoom()") for p in (opened, other)]
+    assert zooms[0] == pytest.approx(zooms[1], rel=1e-5)
     middle = "(e => [(e.x1 + e.x2) / 2, (e.y1 + e.y2) / 2])"
     places = [p.evaluate(f"{middle}({TREE}.extent())") for p in (opened, other)]
     assert places[0] == pytest.approx(places[1], abs=0.02)
@@ -427,7 +437,7 @@ def test_a_live_view_grows_without_losing_its_zoom_or_what_is_picked(page, tmp_p
         views[0],
     )
     first = views[0]["edges"][0]["source"]
-    page.evaluate(f"{TREE}.getElementById('{first}').emit('tap')")
+    page.evaluate(f"void {TREE}.getElementById('{first}').emit('tap')")
     page.get_by_role("button", name="zoom in").click()
     zoom, pan = page.evaluate(f"{TREE}.zoom()"), page.evaluate(f"{TREE}.pan()")
     page.evaluate("view => live.update(view)", views[1])

@@ -85,6 +85,9 @@ export class Picture {
 
   listen() {
     const { cy, handlers } = this;
+    for (const kind of ["pointerenter", "pointerdown"]) {
+      this.element.addEventListener(kind, () => this.moved(), { capture: true });
+    }
     const id = (event) => event.target.id();
     cy.on("tap", "node", (event) => handlers.node(id(event)));
     cy.on("tap", "edge", (event) => handlers.edge(id(event)));
@@ -234,7 +237,7 @@ export class Picture {
     if (!this.touched) return { zoom: null, x: null, y: null };
     const { x1, x2, y1, y2 } = this.cy.extent();
     const round = (value) => Math.round(value * 100) / 100;
-    return { zoom: Math.round(this.cy.zoom() * 1e4) / 1e4, x: round((x1 + x2) / 2), y: round((y1 + y2) / 2) };
+    return { zoom: Number(this.cy.zoom().toPrecision(6)), x: round((x1 + x2) / 2), y: round((y1 + y2) / 2) };
   }
 
   goTo({ zoom, x, y }) {
@@ -259,6 +262,11 @@ export class Picture {
       this.touched = true;
       this.handlers.placed();
     }
+  }
+
+  // Cytoscape remembers where on the page it is, and does not see that what is above has grown.
+  moved() {
+    this.cy.renderer().invalidateContainerClientCoordsCache();
   }
 
   resize() {
