@@ -286,6 +286,25 @@ def test_what_there_is_no_view_of_is_one_clear_error(store):
         view_of_export(export_of(small()), 0)
 
 
+def test_the_command_line_writes_the_page_of_a_finished_run(discover, tmp_path):
+    export = searched(ComputationalGraph(1, 2))
+    with Store.open(str(tmp_path / "x.db")) as opened:
+        run_id = stored(opened, export)
+        words = ("export", run_id, "--db", "x.db", "-o", "x.html")
+        code, _, err = discover(*words)
+        assert code == 2
+        assert "finish it first" in err
+        opened.finish(run_id, "done", summary={
+            "kept": len(export.circuit), "evaluated": len(export.circuit.graph), "dead": 0,
+            "damage": 1.5, "damage_all_ablated": 2.0, "circuit_hash": export.circuit.hash,
+        })  # fmt: skip
+        assert discover(*words)[0] == 0
+        assert (tmp_path / "x.html").read_bytes() == html(view_of_run(opened, run_id))
+    code, _, err = discover(*words, "--width", 3)
+    assert (code, "no effect on html" in err) == (2, True)
+    assert "html, prompts" in discover(*words[:-1], "x.doc")[2]
+
+
 def test_of_two_circuits_every_edge_says_whose_it_is():
     a = random_circuit(GPT2, 40, 12, 1)
     b = Circuit(GPT2, frozenset(list(a.ordered)[:20]) | random_circuit(GPT2, 20, 8, 5).edges)

@@ -46,6 +46,7 @@ export function styles(c, { plain, widen = 1 }) {
         "font-family": "system-ui, sans-serif", "font-size": 15, "min-zoomed-font-size": 11.9,
         color: c.ink, "background-color": c["node-head"], "border-width": widen, "border-color": c.muted,
         "z-index": 10, "overlay-opacity": 0, "transition-duration": 0,
+        "text-background-color": c.ground, "text-background-shape": "round-rectangle",
       },
     },
     { selector: 'node[kind = "mlp"]', style: { shape: "rectangle", "background-color": c["node-mlp"] } },

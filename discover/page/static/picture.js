@@ -5,9 +5,10 @@ import { colours, strokeOf, styles } from "./look.js";
 import { curve, relative, sizeOf, widthOf } from "./shape.js";
 import { edgeName, scoreRange } from "./thin.js";
 
-const MANY = 1000; // with more edges than this dashes and curves cost more than they show
+const MANY = 1000; // with more edges shown than this dashes and curves cost more than they show
 const SMALLEST_LABEL = 12; // pixels on the screen
 const LARGEST_LABEL = 28; // units of the picture: a label as wide as its node
+const FEW = 60; // so many nodes can have labels wider than themselves
 const THIN_BELOW = 0.5; // at a smaller zoom lines are drawn wider than they are
 
 function elements(view) {
@@ -79,6 +80,7 @@ export class Picture {
       pixelRatio: "auto",
     });
     this.plain = view.edges.length > MANY;
+    this.named = new Set(); // the few nodes whose labels stay, however small their nodes
     this.restyle();
     this.listen();
   }
@@ -116,18 +118,29 @@ export class Picture {
     this.labels();
   }
 
-  // Labels keep 12 pixels on the screen as far as their nodes have room; then they go. Lines and
-  // borders never get so thin that they vanish.
+  // Labels keep 12 pixels on the screen as far as their nodes have room; then they go, but for those
+  // of a few nodes that matter. Lines and borders never get so thin that they vanish.
   labels() {
     const zoom = this.cy.zoom();
-    const size = Math.min(LARGEST_LABEL, Math.max(15, (SMALLEST_LABEL + 0.3) / zoom));
+    const wanted = Math.max(15, (SMALLEST_LABEL + 0.3) / zoom);
     // In steps, since each restyles everything.
     const widen = zoom >= THIN_BELOW ? 1 : 1.25 ** Math.ceil(Math.log(THIN_BELOW / zoom) / Math.log(1.25));
-    if (Math.abs(size - this.labelSize) < 0.4 && widen === this.widened) return;
     const again = widen !== this.widened;
-    [this.labelSize, this.widened] = [size, widen];
-    this.cy.nodes().style("font-size", size);
+    if (Math.abs(wanted - this.labelSize) < 0.4 && !again) return;
+    [this.labelSize, this.widened] = [wanted, widen];
     if (again) this.cy.style().fromJson(styles(this.look, { plain: this.plain, widen })).update();
+    this.resizeLabels();
+  }
+
+  resizeLabels() {
+    const small = Math.min(LARGEST_LABEL, this.labelSize);
+    this.cy.batch(() => {
+      this.cy.nodes().forEach((node) => {
+        const size = this.named.has(node.id()) ? this.labelSize : small;
+        if (Math.abs(node.numericStyle("font-size") - size) < 0.2) return;
+        node.style({ "font-size": size, "text-background-opacity": size > LARGEST_LABEL ? 0.8 : 0 });
+      });
+    });
   }
 
   update(view) {
@@ -146,13 +159,7 @@ export class Picture {
         }
       }
     });
-    const plain = view.edges.length > MANY;
-    if (plain !== this.plain) {
-      this.plain = plain;
-      this.restyle();
-    }
-    this.labelSize = 0; // new nodes have none yet
-    this.labels();
+    this.resizeLabels(); // new nodes have none yet
     if (!this.touched) this.fit();
   }
 
@@ -173,6 +180,15 @@ export class Picture {
     for (const item of view.nodes) if (!busy.has(item.id)) add(item.id, "empty");
     Object.values(roles ?? {}).forEach((ids, i) => ids.forEach((id) => add(id, `role-${i % 8}`)));
     this.stress(view, seen, { node, edge, members: roles?.[role] }, add);
+    const lit = view.nodes.filter((item) => / (lit|picked)/.test(wear.get(item.id) ?? ""));
+    const few = lit.length ? lit.map((item) => item.id) : [...busy];
+    this.named = new Set(few.length <= FEW ? few : node ? [node] : []);
+    if (seen.count > MANY !== this.plain) {
+      this.plain = seen.count > MANY;
+      this.restyle();
+    } else {
+      this.resizeLabels();
+    }
     this.cy.batch(() => {
       this.cy.elements().forEach((item) => {
         const id = item.id();
