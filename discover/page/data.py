@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from discover.circuit import connected_edges
 from discover.errors import InputError
-from discover.graph import ComputationalGraph, Edge, Receiver, Sender, parse_receiver, parse_sender
+from discover.graph import ComputationalGraph, Edge, Receiver, parse_receiver, parse_sender
 from discover.page.places import places
 from discover.spec import METRICS, RunSpec
 
@@ -229,13 +229,9 @@ def _edges(
     graph: ComputationalGraph, kept: Sequence[Row], chosen: set[int], ranks: Mapping[int, int]
 ) -> list[dict[str, Any]]:
     """The chosen edges as the viewer is given them, in the order in which they were decided."""
-    senders: dict[str, Sender] = {}
-    receivers: dict[str, Receiver] = {}
-    parsed = []
-    for row in kept:
-        sender = senders.setdefault(row["sender"], parse_sender(row["sender"]))
-        receiver = receivers.setdefault(row["receiver"], parse_receiver(row["receiver"]))
-        parsed.append(Edge(sender, receiver))
+    senders = {name: parse_sender(name) for name in {row["sender"] for row in kept}}
+    receivers = {name: parse_receiver(name) for name in {row["receiver"] for row in kept}}
+    parsed = [Edge(senders[row["sender"]], receivers[row["receiver"]]) for row in kept]
     for sender in senders.values():
         graph.check_sender(sender)
     for receiver in receivers.values():

@@ -85,7 +85,7 @@ class Viewer {
     this.live = el("p", { class: "circuit-heard", role: "status", "aria-live": "polite" });
     this.root = el(
       "section",
-      { class: "circuit", "aria-label": "Circuit viewer" },
+      { class: this.view.run.left ? "circuit circuit-two" : "circuit", "aria-label": "Circuit viewer" },
       this.controls.element,
       this.controls.notes,
       el("div", { class: "circuit-body" }, this.stage, this.panel),
@@ -153,7 +153,7 @@ class Viewer {
     const edge = view.edges.find((item) => edgeName(item) === state.edge);
     this.damage.mark(edge?.step);
     this.axis();
-    if (!quiet) this.say(`${count(this.seen.count)} of ${count(view.total)} kept edges shown`);
+    if (!quiet) this.say(`${count(this.seen.count)} of ${count(view.total)} edges shown`);
     this.tell();
   }
 

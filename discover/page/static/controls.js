@@ -7,6 +7,7 @@ import { atShare, scoreRange, shareOf } from "./thin.js";
 const STEPS = 1000;
 const PORT_LABELS = { q: "q", k: "k", v: "v", in: "MLP, logits" };
 const ZOOM = 1.35;
+const PHONE = "(max-width: 760px)";
 
 function labelled(text, control, attributes = {}) {
   control.id ||= uniqueId("circuit");
@@ -36,18 +37,27 @@ export class Controls {
     this.rolesField = labelled("roles of", this.select);
     this.counts = el("strong", { class: "circuit-counts" });
     this.counted = el("span");
+    this.sideField = el("fieldset", {}, el("legend", {}, "edges in"), this.sides);
+    // On a phone the picture comes first, and these when they are asked for.
+    this.more = el(
+      "details",
+      { class: "circuit-more", open: !matchMedia(PHONE).matches },
+      el("summary", {}, "Filters, search, link"),
+      el("div", { class: "circuit-controls" },
+        el("fieldset", {}, el("legend", {}, "inputs"), this.toggles),
+        this.sideField,
+        el("span", { class: "circuit-field" }, el("label", { class: "circuit-check" }, this.hide, "hide unconnected")),
+        el("span", { class: "circuit-field" }, labelled("find", this.search), list, this.found),
+        this.rolesField,
+        button("Copy link to this view", () => this.link(), { class: "circuit-link" })),
+    );
     this.element = el(
       "div",
       { class: "circuit-controls" },
       el("div", { class: "circuit-thin" },
         labelled("least score shown", this.slider, { class: "circuit-field circuit-wide" }),
         labelled("exactly", this.exact), this.unit),
-      el("fieldset", {}, el("legend", {}, "inputs"), this.toggles),
-      (this.sideField = el("fieldset", {}, el("legend", {}, "edges in"), this.sides)),
-      el("span", { class: "circuit-field" }, el("label", { class: "circuit-check" }, this.hide, "hide unconnected")),
-      el("span", { class: "circuit-field" }, labelled("find", this.search), list, this.found),
-      this.rolesField,
-      button("Copy link to this view", () => this.link(), { class: "circuit-link" }),
+      this.more,
     );
     this.linked = el("p", { class: "circuit-linked", hidden: true });
     this.notes = el("div", { class: "circuit-notes" }, el("p", {}, this.counts, this.counted), this.linked);
@@ -63,6 +73,12 @@ export class Controls {
   download({ label, href, make }) {
     if (href) return el("a", { href, download: "" }, label);
     return button(label, () => this.viewer.files()[make]());
+  }
+
+  goToSearch() {
+    this.more.open = true;
+    this.search.focus();
+    this.search.select();
   }
 
   whole() {
@@ -160,10 +176,10 @@ export class Controls {
   }
 
   showCounts(view, state, seen) {
-    this.counts.textContent = `${count(seen.count)} of ${count(view.total)} kept edges shown`;
+    this.counts.textContent = `${count(seen.count)} of ${count(view.total)} ${view.run.left ? "edges of the two circuits" : "kept edges"} shown`;
     const parts = [];
     if (view.graph === null) parts.push("this run has not begun");
-    else if (view.run.edges && view.total < view.run.edges) parts.push(`${count(view.run.edges)} edges in the graph`);
+    else if (view.run.edges) parts.push(`${count(view.run.edges)} edges in the graph`);
     if (view.shown < view.total) parts.push(`only the ${count(view.shown)} with the largest scores are in this page`);
     if (seen.loose) parts.push(`${count(seen.loose)} not connected from embedding to logits, ${state.hide ? "hidden" : "faint"}`);
     if (state.threshold !== null) parts.push("thinned by the scores stored during the search: a view, not a new search at this threshold");

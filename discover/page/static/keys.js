@@ -47,8 +47,7 @@ export function listen(viewer) {
   const onPage = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "/" && !typing(event.target)) {
-      controls.search.focus();
-      controls.search.select();
+      controls.goToSearch();
       event.preventDefault();
     } else if (event.key === "Escape" && (root.contains(event.target) || event.target === document.body)) {
       viewer.tip.hide();

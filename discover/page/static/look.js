@@ -22,16 +22,16 @@ export function strokeOf(edge) {
   return edge.side ?? edge.port;
 }
 
-function dashed(name) {
+function dashed(name, widen) {
   return DASHES[name].length
-    ? { "line-style": "dashed", "line-dash-pattern": DASHES[name] }
+    ? { "line-style": "dashed", "line-dash-pattern": DASHES[name].map((length) => length * widen) }
     : { "line-style": "solid" };
 }
 
 export function styles(c, { plain, widen = 1 }) {
   const strokes = Object.keys(DASHES).map((name) => ({
     selector: `edge[stroke = "${name}"]`,
-    style: { "line-color": c[name], "target-arrow-color": c[name], ...(plain ? {} : dashed(name)) },
+    style: { "line-color": c[name], "target-arrow-color": c[name], ...(plain ? {} : dashed(name, widen)) },
   }));
   const roles = Array.from({ length: 8 }, (_, i) => ({
     selector: `node.role-${i}`,
