@@ -139,11 +139,9 @@ class Machine(RuleBasedStateMachine):
         for job in sorted(filter(open_, self.jobs.values()), key=key):
             died = job.job == "running" and job.worker != worker
             deaths = 0 if job.decided > job.seen else job.deaths + died
-            if job.cancelling:
-                job.end("cancelled")
-            elif deaths >= DEATHS:
+            if job.cancelling or deaths >= DEATHS:
                 job.deaths = deaths
-                job.end("failed")
+                job.end("cancelled" if job.cancelling else "failed")
             else:
                 job.attempt = max(job.attempt, job.run_attempt) + 1
                 if job.run is not None:
