@@ -80,7 +80,7 @@ class Listing:
         base = _all_runs()
         query = sa.select(base.c.status, sa.func.count()).group_by(base.c.status)
         with self._database.read() as connection:
-            return dict(connection.execute(query).tuples().all())
+            return dict(connection.execute(query).all())
 
 
 @cache
@@ -164,7 +164,7 @@ def _decided(connection: sa.Connection, ids: Sequence[str]) -> dict[str, int]:
         .scalar_subquery()
     )
     query = sa.select(runs.c.id, last).where(runs.c.id.in_(list(ids)))
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())
 
 
 def _listed(row: sa.RowMapping, decided: Mapping[str, int]) -> ListedRun:
