@@ -314,8 +314,9 @@ def report(figures: dict[str, Any]) -> str:
         )
         text.append(table(["", "cold", "median", "worst"], [cells(t) for t in found["timings"]]))
         for each in found["streams"]:
+            over = each.get("over", "the store")
             text.append(
-                f"{each.get('over', 'store')}: {each['readers']} reader(s) of a whole run each: {each['rows']:,} rows in "
+                f"{each['readers']} whole run(s) at once over {over}: {each['rows']:,} rows in "
                 f"{each['seconds']:.1f} s, {each['first_mb']:.1f} MB more at the peak; after "
                 f"{each['rounds']} rounds {each['last_mb']:.1f} MB"
             )

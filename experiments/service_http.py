@@ -76,7 +76,7 @@ def questions(data: Filled) -> dict[str, str]:
 
 
 def streams(server: Server, runs: Sequence[str]) -> dict[str, Any]:
-    """Watch ended runs from their first decision, all at once; what it adds to the server's peak."""
+    """Watch ended runs from their first decision, all at once: time, and the server's memory."""
 
     def watch(run_id: str) -> int:
         rows = 0
