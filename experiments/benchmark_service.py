@@ -156,7 +156,7 @@ def found(url: str) -> Filled | None:
 
 def reading(data: Filled) -> dict[str, Callable[[Store], object]]:
     """What is asked of a store that changes nothing."""
-    most, least = data.runs[0], data.runs[min(19, len(data.runs) - 1)]
+    most, least = data.runs[0], data.runs[min(18, len(data.runs) - 1)]
     last = len(GRAPH) - 1000
     return {
         "list: first page of 50": lambda s: s.listed(limit=50),

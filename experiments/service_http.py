@@ -54,7 +54,7 @@ def serving(url: str) -> Iterator[Server]:
 
 def questions(data: Filled) -> dict[str, str]:
     """The paths that the page asks for, each by what it is for."""
-    most, least = data.runs[0], data.runs[min(19, len(data.runs) - 1)]
+    most, least = data.runs[0], data.runs[min(18, len(data.runs) - 1)]
     last = len(GRAPH) - 1001
     return {
         "GET runs: first page of 50": "api/runs?limit=50",
