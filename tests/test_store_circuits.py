@@ -62,6 +62,9 @@ def test_all_say_what_the_rows_say(store: Store, data: st.DataObject) -> None:
         after = following
     assert pages == chosen
     assert list(store.kept_rows(run_id)) == [row for row in rows if row["outcome"] == "kept"]
+    assert list(store.kept_decisions(run_id)) == [
+        each for each in store.decisions(run_id) if not each.removed
+    ]
     counts = {name: sum(row["outcome"] == name for row in rows) for name in OUTCOMES}
     assert store.outcomes(run_id) == counts
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from discover.acdc import Decision
 from discover.errors import StoreError
-from discover.graph import ComputationalGraph, Edge
+from discover.graph import ComputationalGraph
 from discover.spec import RunSpec
 from discover.store.circuits import CHUNK as _CHUNK
 from discover.store.circuits import COLUMNS as _COLUMNS
@@ -26,7 +26,7 @@ from discover.store.migrate import prepare
 from discover.store.prompts import drop_unused_prompts, store_prompts
 from discover.store.protocol import WholeStore
 from discover.store.queue import Queue, check_idle, check_lease, end_job, fenced, lock_job
-from discover.store.records import record_of, storable
+from discover.store.records import decisions_of, record_of, storable
 from discover.store.refs import find_one
 from discover.store.sweeps import Sweeps, drop_unused_files, leave_sweeps
 from discover.store.tables import (
@@ -224,26 +224,15 @@ class Store(Circuits, Evaluations, Listing, Queue, Sweeps):
         Raises:
             StoreError: there is no such run, a step is missing, or a row is no edge of its graph.
         """
-        graph = self._get(run_id).graph
-        senders = {sender.name: sender for sender in graph.senders}
-        receivers = {r.name: (r, graph.n_senders_of(r)) for r in graph.receivers}
-        place = graph.sender_index
-        for row in self.decision_rows(run_id):
-            sender = senders.get(row["sender"])
-            receiver, feeding = receivers.get(row["receiver"], (None, 0))
-            if sender is None or receiver is None or place[sender] >= feeding:
-                raise StoreError(
-                    f"step {row['step']} of run {run_id} is about {row['sender']}->"
-                    f"{row['receiver']}, which is no edge of its graph; the row is damaged"
-                )
-            yield Decision(
-                row["step"],
-                Edge(sender, receiver),
-                row["before"],
-                row["after"],
-                row["outcome"],
-                row["float64"],
-            )
+        return decisions_of(self._get(run_id).graph, run_id, self.decision_rows(run_id))
+
+    def kept_decisions(self, run_id: str) -> Iterator[Decision]:
+        """A run's decisions to keep an edge, in step order: its circuit, without all the rest.
+
+        Raises:
+            StoreError: there is no such run, or a row is no edge of its graph.
+        """
+        return decisions_of(self._get(run_id).graph, run_id, self.kept_rows(run_id))
 
     def decision_rows(self, run_id: str) -> Iterator[dict[str, Any]]:
         """A run's decisions in step order as plain values, keyed by column.
