@@ -15,7 +15,14 @@ from discover import __version__
 from discover.acdc import Decision, Speculation, circuit_of, search
 from discover.circuit import Circuit
 from discover.costs import Costs, Counting
-from discover.errors import DiscoverError, FencedError, MismatchError, RunError, StoppedError
+from discover.errors import (
+    DiscoverError,
+    FencedError,
+    MismatchError,
+    RunError,
+    StoppedError,
+    StoreUnavailableError,
+)
 from discover.graph import ComputationalGraph, Edge
 from discover.patching.reference import ReferencePatcher
 from discover.session import How, Session, check_how, numerics, prepare
@@ -241,6 +248,9 @@ def go_on(
         # The run is another's now: its status is none of ours.
         raise
     except BaseException as error:
+        if lease is not None and isinstance(error, StoreUnavailableError):
+            # A worker goes on when the database is back: the run is still its own.
+            raise
         stopped = isinstance(error, (KeyboardInterrupt, StoppedError))
         reason = str(error) if isinstance(error, DiscoverError) else repr(error)
         store.finish(

@@ -7,6 +7,7 @@ says goes to a file; it can be stopped and killed, since its id is not given bac
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -198,6 +199,8 @@ def serve() -> None:
     keep_models()
     import discover.working.loop  # noqa: F401
 
+    # What is there now stays: forks need not look through it for garbage.
+    gc.freeze()
     for line in sys.stdin:
         request = json.loads(line)
         if "end" in request:

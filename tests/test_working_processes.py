@@ -140,7 +140,7 @@ def test_sigterm_at_any_moment_leaves_a_run_that_others_go_on_with(
 ) -> None:
     (run_id,) = submitted(database_url)
     draw, counts = Random(0), [0]
-    for number in range(12):
+    for number in range(8):
         worker = warm.worker(database_url, slow=0.01)
         time.sleep(draw.uniform(0, 0.5))
         worker.send(signal.SIGTERM)

@@ -23,8 +23,8 @@ from discover.cli.options import (
     with_options,
 )
 from discover.cli.waiting import named_runs, wait_for
-from discover.errors import DiscoverError, InputError
-from discover.report import print_json, print_table
+from discover.errors import InputError, RunError
+from discover.report import json_number, print_json, print_table
 from discover.sizes import parse_size
 from discover.thresholds import parse_taus
 
@@ -250,7 +250,7 @@ def retry(refs: tuple[str, ...], db: str | None) -> None:
 @refs_argument
 @db_option
 @json_option
-def wait(refs: tuple[str, ...], db: str | None, as_json: bool) -> None:
+def wait(refs: tuple[str, ...], db: str | None, as_json: bool) -> int:
     """Wait until runs have ended; exit 0 if all are done, 3 if one failed or was cancelled.
 
     Ctrl-C ends the waiting and leaves the runs alone.
@@ -260,15 +260,12 @@ def wait(refs: tuple[str, ...], db: str | None, as_json: bool) -> None:
         ended = wait_for(store, ids)
     if as_json:
         keys = ("id", "status", "tau", "kept", "damage", "seconds", "circuit_hash", "error")
-        from discover.report import json_number
-
         print_json({"runs": [{k: json_number(getattr(r, k)) for k in keys} for r in ended]})
     else:
         for run in ended:
             reason = f": {run.error}" if run.error else ""
             click.echo(f"run {run.id[:8]} (tau {run.tau:g}) is {run.status}{reason}")
-    if any(run.status != "done" for run in ended):
-        raise SystemExit(DiscoverError.exit_code)
+    return 0 if all(run.status == "done" for run in ended) else RunError.exit_code
 
 
 COMMANDS = (submit, worker, workers, cancel, retry, wait)

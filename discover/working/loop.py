@@ -154,9 +154,12 @@ class Worker:
 
         return not self._patiently(active)
 
-    def _patiently(self, ask: Callable[[], _T]) -> _T | None:
-        """Ask the database, again and again while it is away; None if asked to stop meanwhile."""
-        pause, said = BACK_OFF[0], False
+    def _patiently(self, ask: Callable[[], _T], said: bool = False) -> _T | None:
+        """Ask the database, again and again while it is away; None if asked to stop meanwhile.
+
+        `said`: that it is away is known.
+        """
+        pause, new = BACK_OFF[0], not said
         while True:
             try:
                 answer = ask()
@@ -168,7 +171,7 @@ class Worker:
                     return None
                 pause = min(2 * pause, BACK_OFF[1])
                 continue
-            if said:
+            if said and new:
                 self.say("the database is back")
             return answer
 
@@ -288,7 +291,7 @@ class Worker:
             return False
         self.stopping.pause(BACK_OFF[0])
         try:
-            found = self._patiently(lambda: self.store.job(lease.run_id))
+            found = self._patiently(lambda: self.store.job(lease.run_id), said=True)
         except DiscoverError as gone:
             self.say(str(gone))
             return False

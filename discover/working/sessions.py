@@ -70,6 +70,8 @@ class Sessions:
 
     def drop(self) -> None:
         """Let go of the session and of the memory that it holds."""
+        if self._session is None:
+            return
         self._key = self._session = self.batch_key = None
         self._open.close()
         gc.collect()
