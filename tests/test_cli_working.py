@@ -20,11 +20,13 @@ from discover import session as session_module
 from discover.cli import waiting
 from discover.cli.stored import one_line, short_task
 from discover.errors import PromptError, SpecError, TaskError
+from discover.evaluating import work
 from discover.report import FACTS
-from discover.run import run
+from discover.run import Observer, StoppedError, run
 from discover.store import Store
 from discover.working import asking, loop
 
+QUICKLY = ("--same-prompts", "--quick", "--nodes", 0, "--subsets", 0, "--draws", 20)
 SUBMIT = ("submit", "--model", "tiny-ioi", "--task", "ioi", "--prompts", 2)
 
 
@@ -81,6 +83,7 @@ def test_submit_worker_wait_and_the_list(discover, model, monkeypatch, store):
     record = store.run(rows[0]["run"])
     assert (rows[0]["kept"], rows[0]["damage"]) == (record.kept, record.damage)
     assert rows[0]["note"] == "for\nthe paper"
+    assert "note     for the paper\n" in discover("show", rows[0]["run"])[1]
     assert json.loads(discover("runs", "--status", "queued", "--json")[1])["runs"] == []
     assert discover("runs", "--status", "asleep")[0] == 2
 
@@ -199,8 +202,10 @@ def test_a_file_without_usable_prompts_is_refused(
 
 
 def test_a_run_on_a_stored_file_is_resumed_and_evaluated_from_the_store(
-    discover, store, tmp_path, monkeypatch
+    discover, store, model, tmp_path, monkeypatch
 ):
+    for module in (session_module, work):
+        monkeypatch.setattr(module, "load_model", lambda *_args, **_kwargs: model)
     monkeypatch.setenv("DISCOVER_CACHE", str(tmp_path / "cache"))
     file = tmp_path / "mine.jsonl"
     file.write_text(store.prompts_jsonl(run(dataclasses.replace(SPEC, prompts=4), store).id))
@@ -221,7 +226,7 @@ def test_a_run_on_a_stored_file_is_resumed_and_evaluated_from_the_store(
         store.finish(record.id, "interrupted")
         assert discover("resume", record.id)[0] == 0
         assert rows_of(store, record.id) == wanted
-    code, out, err = discover("evaluate", record.id, "--same-prompts", "--quick")
+    code, out, err = discover("evaluate", record.id, *QUICKLY)
     assert (code, "faithfulness" in out) == (0, True), err
     broken = store.add_file("bad.jsonl", LINE.replace(" d", " notatokenatall"))
     with pytest.raises(PromptError, match=f"prompts file {re.escape(broken)} has 1 malformed"):
@@ -340,6 +345,20 @@ def test_a_worker_says_how_far_it_is_now_and_then(discover, model, monkeypatch, 
     assert re.search(r"\d\d:\d\d:\d\d run [0-9a-f]{8}: \d+ of 479 edges decided\n", err)
     assert discover("worker", "--device", "abacus")[0] == 2
     assert discover("worker", "--memory", "lots")[0] == 2
+
+
+def test_a_failed_run_that_is_gone_on_with_by_hand_is_running(store, model, monkeypatch):
+    monkeypatch.setattr(session_module, "load_model", lambda *_args, **_kwargs: model)
+    with pytest.raises(StoppedError):
+        run(SPEC, store, observer=Observer(stop=lambda: "now"))
+    (by_hand,) = (r.id for r in store.runs())
+    store.retry(by_hand)
+    store.cancel(by_hand)
+    assert store.listed_run(by_hand).status == "cancelled"
+    store.start(by_hand)
+    assert store.listed_run(by_hand).status == "running"
+    store.finish(by_hand, "failed", error="x")
+    assert store.listed_run(by_hand).status == "failed"
 
 
 def test_a_claim_without_a_heart_is_seen_in_the_list(discover, store, tmp_path):

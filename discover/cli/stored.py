@@ -117,7 +117,12 @@ def show(run_ref: str, decisions: bool, db: str | None, as_json: bool) -> None:
     with open_store(db, create=False) as store:
         record = store.run(run_ref)
         if not decisions:
-            print_json(facts(record)) if as_json else print_record(record)
+            if as_json:
+                print_json(facts(record))
+                return
+            print_record(record)
+            if note := store.listed_run(record.id).note:
+                click.echo(f"{'note':9}{one_line(note, 1000)}")
             return
         if not as_json:
             click.echo("step\tsender\treceiver\tbefore\tafter\tscore\toutcome")

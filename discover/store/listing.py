@@ -84,8 +84,9 @@ class Listing:
 
 def _all_runs() -> sa.Subquery:
     """Every run that has begun, with its job if it has one, and every job without a run."""
+    by_hand = sa.and_(runs.c.status == "running", jobs.c.status.in_(("cancelled", "failed")))
     job = sa.case(
-        (runs.c.status == "done", sa.null()),
+        (sa.or_(runs.c.status == "done", by_hand), sa.null()),
         (jobs.c.status.in_(("queued", "cancelled", "failed", "running")), jobs.c.status),
     )
     begun = sa.select(

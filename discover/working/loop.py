@@ -206,7 +206,12 @@ class Worker:
             return False
         except StoreUnavailableError:
             raise
-        except (StoppedError, KeyboardInterrupt) as error:
+        except StoppedError as error:
+            return self._left(claim.lease, error)
+        except KeyboardInterrupt as error:
+            # It may have come anywhere: a model with half its hooks on is not used again.
+            self.stopping.allow(False)
+            self.sessions.drop()
             return self._left(claim.lease, error)
         except DiscoverError as error:
             return self._failed(claim.lease, str(error))
