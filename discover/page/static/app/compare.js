@@ -1,10 +1,10 @@
 // Two circuits held against each other: figures, roles, settings, and the pictures.
 
+import { mountCircuit } from "../circuit.js";
+import { stateFromQuery, stateToQuery } from "../state.js";
 import { get, known, part } from "./api.js";
-import { mountCircuit } from "./circuit.js";
 import { button, fill, h, notice, table } from "./dom.js";
 import { figure, model, plural, setting, short, source, whole } from "./format.js";
-import { readState, writeState } from "./viewstate.js";
 
 const KNOWN = "canonical:";
 const SIDES = { both: "Shared", left: "Only left", right: "Only right" };
@@ -124,7 +124,7 @@ function drawPictures(context, element, view, left, right) {
   let mounted = [];
   const place = h("div.pictures");
   const merged = () => [mountCircuit(first("Both circuits in one"), view, {
-    state: readState(context.query), onState: (state) => context.replace(writeState(state, layoutQuery("one"))),
+    state: stateFromQuery(context.query), onState: (state) => context.replace(stateToQuery(state)),
   })];
   const first = (name) => {
     const pane = h("div.pane", { role: "region", "aria-label": name });
@@ -174,13 +174,13 @@ function link(both, context) {
   let told = false;
   both.forEach(([pane, view], index) => {
     mounted.push(mountCircuit(pane, view, {
-      state: readState(context.query),
+      state: stateFromQuery(context.query),
       onState: (state) => {
         if (told) return;
         told = true;
         mounted.forEach((each, i) => i !== index && each.setState(state));
         told = false;
-        context.replace(writeState(state, layoutQuery("two")));
+        context.replace(`layout=two&${stateToQuery(state)}`);
       },
     }));
   });

@@ -1,14 +1,14 @@
 // One run: what it is, how far it has come, its circuit, and all that was found out about it.
 
+import { mountCircuit } from "../circuit.js";
+import { stateFromQuery, stateToQuery } from "../state.js";
 import { address, follow, get, known, part } from "./api.js";
 import { progress, status, workerLine, workers } from "./bits.js";
-import { mountCircuit } from "./circuit.js";
 import { cancelRun, deleteRun, editNote, retryRun } from "./dialogs.js";
 import { button, facts, fill, h, notice, say } from "./dom.js";
 import { showEvaluations } from "./evaluations.js";
 import { ablation, ACTIVE, damage, duration, figure, model, moment, setting, short, source, whole } from "./format.js";
 import { promptsPanel } from "./prompts.js";
-import { readState, writeState } from "./viewstate.js";
 
 const REFRESH = 2000;
 
@@ -217,8 +217,8 @@ class RunView {
     if (this.mounted) return this.mounted.update(view);
     fill(this.circuit);
     this.mounted = mountCircuit(this.circuit, view, {
-      state: readState(this.context.query),
-      onState: (state) => this.context.replace(writeState(state)),
+      state: stateFromQuery(this.context.query),
+      onState: (state) => this.context.replace(stateToQuery(state)),
     });
   }
 
