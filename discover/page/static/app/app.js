@@ -149,8 +149,7 @@ async function logout() {
 
 function themeButton() {
   const switcher = document.getElementById("theme");
-  const draw = () => say(switcher, window.discoverTheme.now() === "dark" ? "Light" : "Dark");
-  switcher.title = "Light or dark";
+  const draw = () => say(switcher, window.discoverTheme.now() === "dark" ? "Light mode" : "Dark mode");
   switcher.addEventListener("click", () => window.discoverTheme.toggle());
   document.addEventListener("discover:theme", draw);
   draw();

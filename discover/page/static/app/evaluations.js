@@ -67,8 +67,8 @@ function settingsLine(settings) {
 
 function cell(row) {
   if (!row) return "";
-  const interval = row.low === null || row.high === null || row.low === undefined ? "" : ` [${figure(row.low, 3)}, ${figure(row.high, 3)}]`;
-  return `${figure(row.value)}${interval}`;
+  const known = row.low !== null && row.low !== undefined && row.high !== null && row.high !== undefined;
+  return [figure(row.value), known ? h("span.interval", null, ` [${figure(row.low, 3)}, ${figure(row.high, 3)}]`) : null];
 }
 
 function parts(rows, settings) {

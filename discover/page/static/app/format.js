@@ -70,7 +70,7 @@ export function model(name) {
 export function setting(value) {
   if (value === null || value === undefined || value === "") return "none";
   if (typeof value === "object") return Object.keys(value).length ? JSON.stringify(value) : "none";
-  return String(value);
+  return typeof value === "number" && !Number.isInteger(value) ? figure(value, 6) : String(value);
 }
 
 export const ACTIVE = new Set(["queued", "running"]);

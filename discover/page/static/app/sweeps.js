@@ -85,7 +85,7 @@ class Sweep {
         ["Begun", moment(sweep.created_at)]]),
       this.count,
       h("section", null, h("h2", null, "Damage against kept edges"), this.pareto.element),
-      h("section", null, h("h2", null, "Runs"), h("table.cards", { role: "table" }, h("caption.hidden-text", null, "Runs of the sweep, tau ascending"),
+      h("section", null, h("h2", null, "Runs"), h("table.cards.sweep-runs", { role: "table" }, h("caption.hidden-text", null, "Runs of the sweep, tau ascending"),
         h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, COLUMNS.map((column) => h("th", { role: "columnheader", scope: "col", class: column.number ? "number" : null }, column.name)))), this.body)),
     ];
   }
