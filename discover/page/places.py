@@ -18,12 +18,17 @@ from discover.graph import ComputationalGraph, Sender, parse_sender
 APART = 56.0
 """Between the centres of neighbours in a row; nodes are at most 48 wide."""
 
-ROW = 66.0
-"""From one row to the next; 34 more between layers."""
-LAYER_GAP = 34.0
+ROW, LAYER_GAP = 48.0, 26.0
+"""From one row to the next, and so much more from one layer to the next; nodes are 26 high."""
 
 SPARE = 1.35
 """How much wider than its fullest row a picture may be."""
+
+WIDE = 1.25
+"""How wide a picture is by its height: most screens are wider than high."""
+
+HOMING, MOST_STRETCH = 0.25, 4.0
+"""How much a node is drawn to its own column, by what its edges do; how far x may be stretched."""
 
 SWEEPS = 16
 
@@ -130,23 +135,45 @@ def _by_pull(
     edges: Sequence[Mapping[str, Any]],
 ) -> None:
     """The barycentre method: each node is drawn to the middle of its neighbours, up and down."""
-    width = APART * max([len(members) for members in rows], default=1) * SPARE
-    x = np.full(len(nodes), width / 2)
-    for members in rows:
-        x[members] = width * (np.arange(len(members)) + 1) / (len(members) + 1)
+    height = max(node["y"] for node in nodes)
+    width = max(APART * max([len(members) for members in rows], default=1) * SPARE, WIDE * height)
+    home = width * np.array([_home(graph, node) for node in nodes])
+    x = home.copy()
     pulls = _pulls(_neighbours(graph, nodes, edges), rows, len(nodes))
     for sweep in range(SWEEPS):
         for row in range(len(rows)) if sweep % 2 else reversed(range(len(rows))):
-            members = np.array(rows[row])
+            who = np.array(rows[row])
             mine, other, weight, total = pulls[row]
-            drawn = np.bincount(mine, weight * x[other], len(members))
-            # A faint pull to the middle holds those that hang on embedding and logits alone.
-            hope = (drawn + 0.02 * width / 2) / (total + 0.02)
-            order = np.lexsort((np.arange(len(members)), np.round(hope, 6)))
-            apart = [APART] * (len(members) - 1)
-            x[members[order]] = spread(hope[order].tolist(), apart, 0.0, width)
+            drawn = np.bincount(mine, weight * x[other], len(who))
+            bond = HOMING * total + 0.02
+            hope = (drawn + bond * home[who]) / (total + bond)
+            order = np.lexsort((np.arange(len(who)), np.round(hope, 6)))
+            apart = [APART] * (len(who) - 1)
+            x[who[order]] = spread(hope[order].tolist(), apart, 0.0, width)
+    _fill(x, nodes, width)
     for node, at in zip(nodes, x.tolist(), strict=True):
         node["x"] = at
+
+
+def _home(graph: ComputationalGraph, node: Mapping[str, Any]) -> float:
+    """Where a node would stand without edges, as a share of the width.
+
+    Heads by index; MLPs off each other's column, so that an edge over several layers passes beside
+    those between.
+    """
+    if node["kind"] == "head":
+        return float((node["index"] + 0.5) / graph.n_heads)
+    if node["kind"] == "kv":
+        return float((node["index"] + 0.5) / graph.n_kv_heads)
+    return 0.5 if node["layer"] is None else 0.5 + 0.17 * (node["layer"] % 3 - 1)
+
+
+def _fill(x: np.ndarray, nodes: list[dict[str, Any]], width: float) -> None:
+    """Stretch the whole to the width, and never press it together."""
+    inner = np.array([node["layer"] is not None for node in nodes])
+    if inner.any() and (span := float(np.ptp(x[inner]))) > 0:
+        middle = float(x[inner].min()) + span / 2
+        x[inner] = width / 2 + (x[inner] - middle) * min(MOST_STRETCH, max(1.0, width / span))
 
 
 def _neighbours(
