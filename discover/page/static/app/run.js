@@ -12,6 +12,13 @@ import { promptsPanel } from "./prompts.js";
 
 const REFRESH = 2000;
 
+// What the viewer makes itself, of what it shows; the server makes files of the whole circuit.
+const OF_THIS_VIEW = [
+  { label: "CSV of the edges shown", make: "csv" },
+  { label: "SVG of this view", make: "svg" },
+  { label: "PNG of this view", make: "png" },
+];
+
 export async function showRun(context) {
   const [ref] = context.parts;
   const [run, settings] = await Promise.all([get(`runs/${part(ref)}`), known("settings")]);
@@ -73,7 +80,7 @@ class RunView {
 
   // Links that the server answers with a file.
   downloads() {
-    this.files = h("ul.downloads", { "aria-label": "Downloads" }, this.settings.formats.map((format) =>
+    this.files = h("ul.downloads", { "aria-label": "Download the whole circuit" }, h("li", null, "Whole circuit:"), this.settings.formats.map((format) =>
       h("li", null, h("a.button", { href: address(`runs/${part(this.run.id)}/export/${format}`).href, download: "" },
         format === "html" ? "HTML (one file)" : format === "prompts" ? "Prompts" : format.toUpperCase()))));
     this.noFiles = h("p.hint", null, "Files to download are made when the run is done.");
@@ -218,6 +225,7 @@ class RunView {
     fill(this.circuit);
     this.mounted = mountCircuit(this.circuit, view, {
       state: stateFromQuery(this.context.query),
+      downloads: OF_THIS_VIEW,
       onState: (state) => this.context.replace(stateToQuery(state)),
     });
   }

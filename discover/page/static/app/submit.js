@@ -188,7 +188,7 @@ class Form {
     const before = task?.name === this.spec.task ? this.spec.task_options ?? {} : {};
     fill(this.options, Object.entries(task?.options ?? {}).map(([name, allowed]) => {
       const input = Array.isArray(allowed)
-        ? choices([["", `${allowed[0]} (default)`], ...allowed.slice(1).map((each) => [each, each])], before[name] === allowed[0] ? "" : before[name])
+        ? choices([["", "default"], ...allowed.map((each) => [each, each])], before[name])
         : typed(allowed === "int" ? "number" : "text", before[name], { placeholder: "default" });
       return this.fields.add(`task_options.${name}`, `Task option: ${name.replaceAll("_", " ")}`, input).element;
     }));
