@@ -75,6 +75,12 @@ export function setting(value) {
 
 export const ACTIVE = new Set(["queued", "running"]);
 
+// A run that someone began by hand and that stands as running has no worker to be asked: it may be
+// long dead, and can only be deleted. The server refuses where it is not.
+export function cancellable(run) {
+  return !run.cancelling && (run.status === "queued" || (run.status === "running" && Boolean(run.worker)));
+}
+
 export function plural(count, one, many = `${one}s`) {
   return `${whole(count)} ${count === 1 ? one : many}`;
 }

@@ -7,7 +7,7 @@ import { progress, status, workerLine, workers } from "./bits.js";
 import { cancelRun, deleteRun, editNote, retryRun } from "./dialogs.js";
 import { button, facts, fill, h, notice, say } from "./dom.js";
 import { showEvaluations } from "./evaluations.js";
-import { ablation, ACTIVE, damage, duration, figure, model, moment, setting, short, source, whole } from "./format.js";
+import { ablation, ACTIVE, cancellable, damage, duration, figure, model, moment, setting, short, source, whole } from "./format.js";
 import { promptsPanel } from "./prompts.js";
 
 const REFRESH = 2000;
@@ -96,9 +96,9 @@ class RunView {
     const done = now.status === "done";
     this.files.hidden = !done;
     this.noFiles.hidden = done;
-    this.buttons.cancel.hidden = !ACTIVE.has(now.status) || now.cancelling;
+    this.buttons.cancel.hidden = !cancellable(now);
     this.buttons.retry.hidden = !["failed", "interrupted", "cancelled"].includes(now.status);
-    this.buttons.remove.hidden = ACTIVE.has(now.status);
+    this.buttons.remove.hidden = ACTIVE.has(now.status) && (now.cancelling || cancellable(now));
     say(this.note, now.note ?? "");
     this.note.hidden = !now.note;
     this.drawReason(now);

@@ -201,7 +201,6 @@ class Form {
       const body = await this.body();
       const sweep = this.kind === "sweep";
       const made = await post(sweep ? "sweeps" : "runs", body);
-      this.context.announce("Submitted");
       this.context.go(sweep ? `#/sweeps/${part(made.id)}` : `#/runs/${part(made.id)}`);
     } catch (error) {
       if (error.status !== 401) this.fields.show(error instanceof ApiError ? error : new ApiError(0, "", error.message, []));
@@ -271,6 +270,6 @@ function wrong(field, message) {
 }
 
 function describe(model) {
-  const words = `${model.description}; ${whole(model.edges)} edges`;
+  const words = model.edges ? `${model.description}; ${whole(model.edges)} edges` : model.description;
   return model.available ? words : [`${words}. `, notice("warning", `Not installed where the server runs: ${model.hint}`)];
 }
