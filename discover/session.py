@@ -12,8 +12,9 @@ from jaxtyping import Float
 
 from discover.ablation import Ablation
 from discover.acdc import Speculation
-from discover.attribution import FLAT, attribute, check_method, draft_of, usual_chunk
+from discover.attribution import attribute, draft_of, usual_chunk
 from discover.capability import capability
+from discover.effort import FLAT, check_method
 from discover.errors import MismatchError, PromptError, SpecError
 from discover.graph import Edge
 from discover.metrics import MEASURES, check_outputs

@@ -191,8 +191,7 @@ def make_how(store: Store, given: dict[str, Any]) -> How:
 
     An earlier run's decisions are read from the store.
     """
-    from discover.attribution import METHODS
-    from discover.patching.memory import parse_size
+    from discover.effort import METHODS, parse_size
     from discover.session import How
 
     memory, draft = given["memory"], given.get("draft")

@@ -13,6 +13,7 @@ from typing import Any
 from discover.ablation import Ablation
 from discover.acdc import circuit_of
 from discover.circuit import Circuit
+from discover.effort import parse_size
 from discover.errors import InputError, MismatchError, SpecError
 from discover.evaluating.reports import Report
 from discover.evaluating.request import Request
@@ -22,7 +23,6 @@ from discover.evaluation.figures import Measurement
 from discover.evaluation.measuring import Evaluation, evaluate
 from discover.graph import Edge
 from discover.model import Model, load_model
-from discover.patching.memory import parse_size
 from discover.prompts.reading import clean_tokens
 from discover.run import versions
 from discover.session import How, ablation_of, check_device, numerics

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import sqlalchemy as sa
 
 from discover.acdc import Decision
-from discover.errors import StoreError
+from discover.errors import NotFoundError, StateError, StoreError
 from discover.graph import ComputationalGraph, Edge
 from discover.spec import RunSpec
 from discover.store.contract import STATUSES, SUMMARY, Lease, OnCommit, RunRecord, RunStore
@@ -172,13 +172,13 @@ class Store(Evaluations, Listing, Queue, Sweeps):
             job = self.job(run_id)
             hint = ": no worker has begun it yet" if job.status == "queued" else ""
             hint = f" ({job.error})" if job.error else hint
-            raise StoreError(f"run {run_id[:8]} is {job.status}{hint}; it has nothing to show")
+            raise StateError(f"run {run_id[:8]} is {job.status}{hint}; it has nothing to show")
         return found[0]
 
     def _latest(self) -> RunRecord:
         found = self._select(limit=1)
         if not found:
-            raise StoreError(f"there are no runs in {self.label} yet; start with `discover run`")
+            raise NotFoundError(f"there are no runs in {self.label} yet; start with `discover run`")
         return found[0]
 
     def runs(
@@ -419,7 +419,7 @@ class Store(Evaluations, Listing, Queue, Sweeps):
             job = sa.select(jobs.c.status).where(jobs.c.id == run_id).with_for_update()
             asked = connection.execute(job).scalar()
             if asked == "running":
-                raise StoreError(
+                raise StateError(
                     f"run {run_id[:8]} is being worked on; first `discover cancel {run_id[:8]}`"
                 )
             connection.execute(sa.delete(jobs).where(jobs.c.id == run_id))
@@ -447,7 +447,7 @@ class Store(Evaluations, Listing, Queue, Sweeps):
         return found[0]
 
     def _missing(self, run_id: str) -> StoreError:
-        return StoreError(f"there is no run {run_id!r} in {self.label}")
+        return NotFoundError(f"there is no run {run_id!r} in {self.label}")
 
 
 if TYPE_CHECKING:

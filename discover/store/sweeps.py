@@ -11,7 +11,7 @@ from pathlib import PurePath
 
 import sqlalchemy as sa
 
-from discover.errors import StoreError
+from discover.errors import NotFoundError, StoreError
 from discover.spec import RunSpec
 from discover.store.contract import SweepRecord
 from discover.store.engine import Database
@@ -64,7 +64,7 @@ class Sweeps:
             found = self._sweeps(sa.select(sweeps).where(sweeps.c.id.startswith(ref)).limit(2))
         if len(found) != 1:
             what = "several sweeps begin with" if found else "there is no sweep"
-            raise StoreError(f"{what} {ref!r} in {self._database.label}")
+            raise NotFoundError(f"{what} {ref!r} in {self._database.label}")
         return found[0]
 
     def _sweeps(self, query: sa.Select[tuple[str]]) -> list[SweepRecord]:
@@ -95,7 +95,7 @@ class Sweeps:
             connection.execute(sa.delete(sweep_runs).where(sweep_runs.c.sweep_id == sweep_id))
             gone = connection.execute(sa.delete(sweeps).where(sweeps.c.id == sweep_id))
             if gone.rowcount != 1:
-                raise StoreError(f"there is no sweep {sweep_id!r} in {self._database.label}")
+                raise NotFoundError(f"there is no sweep {sweep_id!r} in {self._database.label}")
 
     def set_note(self, ref: str, note: str) -> None:
         """Write what a person wants to remember of a run; empty text takes it away.
@@ -139,5 +139,5 @@ class Sweeps:
         with self._database.read() as connection:
             text = connection.execute(query).scalar()
         if text is None:
-            raise StoreError(f"the file {name} is not in {self._database.label}")
+            raise NotFoundError(f"the file {name} is not in {self._database.label}")
         return str(text)
