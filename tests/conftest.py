@@ -2,14 +2,25 @@
 
 import sys
 
+import missing
 import pytest
 import torch
+from browser import browser, new_page, page, watch
 from postgres import fresh_database
 
 from discover import cli
 from discover.store.engine import normalise_url
 
+__all__ = ["browser", "new_page", "page", "watch"]  # fixtures that every test can ask for
+
 torch.set_num_threads(1)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say loudly, at the very end, what was not tested for want of a browser or a server."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    for line in missing.summary([str(report.longrepr) for report in skipped]):
+        terminalreporter.write_sep("!", line, red=True, bold=True)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
