@@ -15,6 +15,9 @@ from discover.acdc import Decision
 from discover.errors import NotFoundError, StateError, StoreError
 from discover.graph import ComputationalGraph, Edge
 from discover.spec import RunSpec
+from discover.store.circuits import CHUNK as _CHUNK
+from discover.store.circuits import COLUMNS as _COLUMNS
+from discover.store.circuits import Circuits
 from discover.store.contract import STATUSES, SUMMARY, Lease, OnCommit, RunRecord
 from discover.store.engine import BUSY_TIMEOUT, Database
 from discover.store.evaluations import Evaluations, delete_evaluations
@@ -37,11 +40,6 @@ from discover.store.tables import (
 )
 from discover.store.writer import DecisionWriter
 
-_CHUNK = 5000
-"""Decisions read at a time: flat memory, and no transaction open while the caller works."""
-
-_COLUMNS = ("step", "sender", "receiver", "before", "after", "score", "outcome", "float64")
-
 # The steps stored are 0 to n-1, so the last one tells their number from the key alone, without
 # reading the rows.
 _DECIDED = (
@@ -52,7 +50,7 @@ _DECIDED = (
 )
 
 
-class Store(Evaluations, Listing, Queue, Sweeps):
+class Store(Circuits, Evaluations, Listing, Queue, Sweeps):
     """Runs and all that belongs to them in one SQL database; safe to share between threads.
 
     Open it with `Store.open`; use it as a context manager, or `close` it. Every method that
