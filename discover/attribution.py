@@ -25,8 +25,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from discover.ablation import Ablation, Carried, carried_by
-from discover.effort import STEPS, check_method
 from discover.graph import Edge
+from discover.methods import STEPS, check_method
 from discover.metrics import Metric, make_metric, per_prompt
 from discover.model import Hook, Model, NamedHook, logits_at
 from discover.model.senders import empty_outputs, sender_hooks

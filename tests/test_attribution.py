@@ -9,8 +9,8 @@ from families import CONFIGS
 from helpers import RAGGED, family_model, random_prompts
 
 from discover.attribution import attribute, draft_of
-from discover.effort import METHODS
 from discover.errors import SpecError
+from discover.methods import METHODS
 from discover.metrics import damage
 from discover.model import Model
 from discover.model.senders import run_senders

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from discover.ablation import Ablation
-from discover.effort import parse_size
 from discover.errors import SpecError
 from discover.evaluation import hypotheses
 from discover.evaluation.settings import Budget, Settings
+from discover.sizes import parse_size
 
 
 @dataclass(frozen=True)

@@ -12,21 +12,13 @@ from discover.errors import SpecError
 from discover.model import PROBE, Model
 from discover.patching.damage import LOGIT, KLDamage
 from discover.prompts import PromptPairs
+from discover.sizes import show_size
 
 SHARE = 0.5
 """The part of the free memory that a search takes unless told otherwise, if it can do with it."""
 
 ROWS = {"cpu": 4096, "cuda": 65536}
 """About how many rows of activations fill a machine; larger blocks would only waste more."""
-
-
-def show_size(size: float) -> str:
-    """A size for people, e.g. `1.5 GiB`."""
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
 
 
 def free_memory(device: str) -> int:

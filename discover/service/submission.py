@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from discover.acdc import check_tau
-from discover.effort import METHODS, check_method, parse_size
 from discover.errors import DiscoverError, PromptError, SpecError, StoreUnavailableError
+from discover.methods import METHODS, check_method
 from discover.order import check_order
 from discover.service.answers import FieldError, QueueFullError
 from discover.service.bodies import MOST_TAUS, Behaviour, NewRun, NewSweep, UploadedFile
 from discover.service.settings import Settings
+from discover.sizes import parse_size
 from discover.spec import RunSpec
 from discover.store import Store
 from discover.tasks import check_options, get_task

@@ -76,6 +76,7 @@ class Store(Circuits, Evaluations, Listing, Queue, Sweeps):
         database = Database(url, busy_timeout)
         try:
             prepare(database, create=create)
+            database.opened = True
         except BaseException:
             database.close()
             raise
@@ -298,6 +299,12 @@ class Store(Circuits, Evaluations, Listing, Queue, Sweeps):
         if found is None:
             raise self._missing(run_id)
         return str(found)
+
+    def begun(self, run_id: str) -> bool:
+        """Whether a run has been stored, or is at most submitted."""
+        query = sa.select(runs.c.id).where(runs.c.id == run_id)
+        with self._database.read() as connection:
+            return connection.execute(query).scalar() is not None
 
     def start(self, run_id: str, lease: Lease | None = None) -> int:
         """Mark a run as running: begun now if it never was, its error and results cleared.
