@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 import sqlalchemy as sa
 
 from discover.acdc import Decision
-from discover.errors import StoreError
+from discover.errors import NotFoundError, StateError, StoreError
 from discover.graph import ComputationalGraph, Edge
 from discover.spec import RunSpec
+from discover.store.circuits import CHUNK as _CHUNK
+from discover.store.circuits import COLUMNS as _COLUMNS
+from discover.store.circuits import Circuits
 from discover.store.contract import STATUSES, SUMMARY, Lease, OnCommit, RunRecord
 from discover.store.engine import BUSY_TIMEOUT, Database
 from discover.store.evaluations import Evaluations, delete_evaluations
@@ -37,11 +40,6 @@ from discover.store.tables import (
 )
 from discover.store.writer import DecisionWriter
 
-_CHUNK = 5000
-"""Decisions read at a time: flat memory, and no transaction open while the caller works."""
-
-_COLUMNS = ("step", "sender", "receiver", "before", "after", "score", "outcome", "float64")
-
 # The steps stored are 0 to n-1, so the last one tells their number from the key alone, without
 # reading the rows.
 _DECIDED = (
@@ -52,7 +50,7 @@ _DECIDED = (
 )
 
 
-class Store(Evaluations, Listing, Queue, Sweeps):
+class Store(Circuits, Evaluations, Listing, Queue, Sweeps):
     """Runs and all that belongs to them in one SQL database; safe to share between threads.
 
     Open it with `Store.open`; use it as a context manager, or `close` it. Every method that
@@ -78,6 +76,7 @@ class Store(Evaluations, Listing, Queue, Sweeps):
         database = Database(url, busy_timeout)
         try:
             prepare(database, create=create)
+            database.opened = True
         except BaseException:
             database.close()
             raise
@@ -172,13 +171,13 @@ class Store(Evaluations, Listing, Queue, Sweeps):
             job = self.job(run_id)
             hint = ": no worker has begun it yet" if job.status == "queued" else ""
             hint = f" ({job.error})" if job.error else hint
-            raise StoreError(f"run {run_id[:8]} is {job.status}{hint}; it has nothing to show")
+            raise StateError(f"run {run_id[:8]} is {job.status}{hint}; it has nothing to show")
         return found[0]
 
     def _latest(self) -> RunRecord:
         found = self._select(limit=1)
         if not found:
-            raise StoreError(f"there are no runs in {self.label} yet; start with `discover run`")
+            raise NotFoundError(f"there are no runs in {self.label} yet; start with `discover run`")
         return found[0]
 
     def runs(
@@ -301,6 +300,12 @@ class Store(Evaluations, Listing, Queue, Sweeps):
             raise self._missing(run_id)
         return str(found)
 
+    def begun(self, run_id: str) -> bool:
+        """Whether a run has been stored, or is at most submitted."""
+        query = sa.select(runs.c.id).where(runs.c.id == run_id)
+        with self._database.read() as connection:
+            return connection.execute(query).scalar() is not None
+
     def start(self, run_id: str, lease: Lease | None = None) -> int:
         """Mark a run as running: begun now if it never was, its error and results cleared.
 
@@ -422,7 +427,7 @@ class Store(Evaluations, Listing, Queue, Sweeps):
         with self._database.write() as connection:
             asked = lock_job(connection, run_id)
             if asked == "running":
-                raise StoreError(
+                raise StateError(
                     f"run {run_id[:8]} is being worked on; first `discover cancel {run_id[:8]}`"
                 )
             connection.execute(sa.delete(jobs).where(jobs.c.id == run_id))
@@ -442,7 +447,7 @@ class Store(Evaluations, Listing, Queue, Sweeps):
         return found[0]
 
     def _missing(self, run_id: str) -> StoreError:
-        return StoreError(f"there is no run {run_id!r} in {self.label}")
+        return NotFoundError(f"there is no run {run_id!r} in {self.label}")
 
 
 def _delete_rows(connection: sa.Connection, run_id: str, prompts_hash: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import PurePath
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from discover.errors import StoreError
+from discover.errors import NotFoundError, StoreError
 from discover.spec import RunSpec
 from discover.store.contract import SweepRecord
 from discover.store.engine import Database
@@ -70,7 +70,7 @@ class Sweeps:
             found = self._sweeps(sa.select(sweeps).where(sweeps.c.id.startswith(wanted)).limit(2))
         if len(found) != 1:
             what = "several sweeps begin with" if found else "there is no sweep"
-            raise StoreError(f"{what} {ref!r} in {self._database.label}")
+            raise NotFoundError(f"{what} {ref!r} in {self._database.label}")
         return found[0]
 
     def _sweeps(self, query: sa.Select[tuple[str]]) -> list[SweepRecord]:
@@ -101,7 +101,19 @@ class Sweeps:
             connection.execute(sa.delete(sweep_runs).where(sweep_runs.c.sweep_id == sweep_id))
             gone = connection.execute(sa.delete(sweeps).where(sweeps.c.id == sweep_id))
             if gone.rowcount != 1:
-                raise StoreError(f"there is no sweep {sweep_id!r} in {self._database.label}")
+                raise NotFoundError(f"there is no sweep {sweep_id!r} in {self._database.label}")
+
+    def neighbour(self, batch_key: str, tau: float) -> str | None:
+        """The finished run of a batch whose tau is the nearest larger one, if there is any."""
+        query = (
+            sa.select(jobs.c.id)
+            .where(jobs.c.batch_key == batch_key, jobs.c.tau > tau, jobs.c.status == "done")
+            .order_by(jobs.c.tau)
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            found = connection.execute(query).scalar()
+        return None if found is None else str(found)
 
     def set_note(self, ref: str, note: str) -> None:
         """Write what a person wants to remember of a run; empty text takes it away.
@@ -154,7 +166,7 @@ class Sweeps:
         with self._database.read() as connection:
             text = connection.execute(query).scalar()
         if text is None:
-            raise StoreError(f"the file {name} is not in {self._database.label}")
+            raise NotFoundError(f"the file {name} is not in {self._database.label}")
         return str(text)
 
 

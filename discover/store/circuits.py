@@ -1,0 +1,141 @@
+"""The part of the store that a picture of a run is made from: kept edges, curve, pages of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+import sqlalchemy as sa
+
+from discover.acdc import Outcome
+from discover.errors import NotFoundError, StoreError
+from discover.store.engine import Database
+from discover.store.tables import decisions, jobs, runs
+
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
+
+COLUMNS = ("step", "sender", "receiver", "before", "after", "score", "outcome", "float64")
+"""What is told of a decision, in this order."""
+
+CHUNK = 5000
+"""Decisions read at a time: flat memory, and no transaction open while the caller works."""
+
+CURVE_POINTS = 1000
+"""Points of a damage curve unless told otherwise: more than a screen tells apart."""
+
+_ROW = sa.select(*(decisions.c[name] for name in COLUMNS)).order_by(decisions.c.step)
+
+
+class Circuits:
+    """What a store can tell of a run's decisions without reading them all; `Store` is one."""
+
+    _database: Database
+
+    def decision_page(
+        self, run_id: str, after: int = -1, limit: int = 1000, outcome: str | None = None
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """At most `limit` decisions behind step `after`, and what `after` is for the next page.
+
+        The rows are as `decision_rows` gives them, optionally of one outcome only. The second is
+        None where no more are stored now; a run that is under way may store more later.
+
+        Raises:
+            StoreError: there is no such run or outcome, or the limit is not positive.
+        """
+        if outcome is not None and outcome not in OUTCOMES:
+            raise StoreError(f"unknown outcome {outcome!r}; choose one of {', '.join(OUTCOMES)}")
+        if limit < 1:
+            raise StoreError(f"the limit of a page must be at least 1, got {limit}")
+        found = self._rows(run_id, after, limit + 1, outcome)
+        rows = [_told(row) for row in found[:limit]]
+        return rows, rows[-1]["step"] if len(found) > limit else None
+
+    def kept_rows(self, run_id: str) -> Iterator[dict[str, Any]]:
+        """A run's decisions to keep an edge, in step order, a few thousand read at a time.
+
+        They are as `decision_rows` gives them; those of a run under way are those so far.
+
+        Raises:
+            StoreError: there is no such run.
+        """
+        after = -1
+        while rows := self._rows(run_id, after, CHUNK, "kept"):
+            yield from map(_told, rows)
+            if len(rows) < CHUNK:
+                return
+            after = rows[-1].step
+
+    def _rows(
+        self, run_id: str, after: int, limit: int, outcome: str | None
+    ) -> Sequence[sa.Row[Any]]:
+        query = _ROW.where(decisions.c.run_id == run_id, decisions.c.step > after).limit(limit)
+        if outcome is not None:
+            query = query.where(decisions.c.outcome == outcome)
+        with self._database.read() as connection:
+            found = connection.execute(query).all()
+            if not found:
+                self._known(connection, run_id)
+        return found
+
+    def outcomes(self, run_id: str) -> dict[str, int]:
+        """How many decisions of each outcome a run has stored; every outcome is there.
+
+        Raises:
+            StoreError: there is no such run.
+        """
+        query = (
+            sa.select(decisions.c.outcome, sa.func.count())
+            .where(decisions.c.run_id == run_id)
+            .group_by(decisions.c.outcome)
+        )
+        with self._database.read() as connection:
+            found: dict[str, int] = dict(connection.execute(query).all())
+            if not found:
+                self._known(connection, run_id)
+        return {outcome: found.get(outcome, 0) for outcome in OUTCOMES}
+
+    def curve(self, run_id: str, points: int = CURVE_POINTS) -> list[tuple[int, float, int]]:
+        """How damage and circuit grew with the search: (step, damage, edges kept so far).
+
+        The damage is that of the network after the step, in the metric's unit: `after` of an edge
+        that was removed, `before` of one that was kept. At most `points` steps are given, equally
+        spaced from step 0, and the last.
+
+        Raises:
+            StoreError: there is no such run, or fewer than two points are asked for.
+        """
+        if points < 2:
+            raise StoreError(f"a curve has at least 2 points, got {points}")
+        kept = decisions.c.outcome == "kept"
+        each = (
+            sa.select(
+                decisions.c.step,
+                sa.case((kept, decisions.c.before), else_=decisions.c.after).label("damage"),
+                sa.func.sum(sa.case((kept, 1), else_=0))
+                .over(order_by=decisions.c.step)
+                .label("kept"),
+            )
+            .where(decisions.c.run_id == run_id)
+            .subquery()
+        )
+        last = sa.select(sa.func.max(decisions.c.step)).where(decisions.c.run_id == run_id)
+        with self._database.read() as connection:
+            end = connection.execute(last).scalar()
+            if end is None:
+                self._known(connection, run_id)
+                return []
+            stride = -(-(end + 1) // (points - 1))
+            picked = sa.or_(each.c.step % stride == 0, each.c.step == end)
+            rows = connection.execute(sa.select(each).where(picked).order_by(each.c.step)).all()
+        return [(step, damage, int(so_far)) for step, damage, so_far in rows]
+
+    def _known(self, connection: sa.Connection, run_id: str) -> None:
+        """A run that only waits is known too: it has no decisions yet."""
+        for table in (runs, jobs):
+            if connection.execute(sa.select(table.c.id).where(table.c.id == run_id)).first():
+                return
+        raise NotFoundError(f"there is no run {run_id!r} in {self._database.label}")
+
+
+def _told(row: sa.Row[Any]) -> dict[str, Any]:
+    return dict(zip(COLUMNS, row, strict=True))
