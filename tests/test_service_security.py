@@ -242,9 +242,9 @@ def test_the_names_of_a_server(store):
 
 # --- the token ---
 
-WRONG = [None, "", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}",
-         TOKEN, "Bearer caf\xe9".encode("latin-1"), b"Bearer \xff\xfe", f"Bearer {TOKEN.upper()}",
-         "Bearer " + "x" * 5000]  # fmt: skip
+WRONG = [None, "", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}",
+         f"Basic {TOKEN}", TOKEN, "Bearer caf\xe9".encode("latin-1"), b"Bearer \xff\xfe",
+         f"Bearer {TOKEN.upper()}", "Bearer " + "x" * 5000]  # fmt: skip
 
 
 @pytest.mark.parametrize("shown", WRONG)

@@ -196,15 +196,14 @@ def test_a_port_that_is_taken_or_an_address_that_is_not_there_is_said(discover, 
 
 
 def test_without_the_extra_it_is_said_what_to_install(discover, monkeypatch):
-    monkeypatch.setitem(sys.modules, "discover.service.app", None)
-    monkeypatch.delitem(sys.modules, "fastapi", raising=False)
+    monkeypatch.delitem(sys.modules, "discover.service.serving")
 
-    def missing(name, *rest, real=__import__, **more):
-        if name == "discover.service.app":
-            raise ModuleNotFoundError("No module named 'fastapi'", name="fastapi")
-        return real(name, *rest, **more)
+    class Missing:
+        def find_spec(self, name, *_):
+            if name == "discover.service.serving":
+                raise ModuleNotFoundError("No module named 'fastapi'", name="fastapi")
 
-    monkeypatch.setattr("builtins.__import__", missing)
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
     code, _, err = discover("serve")
     assert code == 2
     assert err == "error: `discover serve` needs fastapi: pip install 'discover-circuits[serve]'\n"

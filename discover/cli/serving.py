@@ -13,6 +13,8 @@ from discover.errors import InputError
 
 if TYPE_CHECKING:
     from discover.service.local import LocalWorker
+    from discover.service.settings import Settings
+    from discover.store import Store
 
 INSTALL = "pip install 'discover-circuits[serve]'"
 
@@ -71,7 +73,7 @@ def serve(
     On 127.0.0.1 only this machine comes in. Any other address demands a token in DISCOVER_TOKEN;
     docs/service.md says how to put https in front.
     """
-    from discover.service.settings import Settings, is_loopback, names_of, token_for
+    from discover.service.settings import Settings, names_of, token_for
 
     if no_worker:
         _refuse_worker_options(worker)
@@ -85,22 +87,42 @@ def serve(
         root_path=root_path.rstrip("/"),
         max_queued=max_queued,
     )
+    _need_extra()
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    with open_store(db) as store:
+        local = None if no_worker else _local_worker(db, worker)
+        _run(store, settings, (host, port), local, open_browser)
+    click.echo("stopped", err=True)
+
+
+def _need_extra() -> None:
+    """Refuse to start where the packages of the extra `serve` are not there."""
     try:
-        from discover.service.app import make_app
-        from discover.service.serving import address_of, ended_by_signals, listen
-        from discover.service.serving import serve as run_server
+        import discover.service.serving  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "uvicorn", "starlette", "pydantic"):
             raise
         raise InputError(f"`discover serve` needs {error.name}: {INSTALL}") from error
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    with open_store(db) as store, listen(host, port) as sock:
+
+
+def _run(
+    store: Store,
+    settings: Settings,
+    address: tuple[str, int],
+    local: LocalWorker | None,
+    open_browser: bool,
+) -> None:
+    """Listen and serve until a signal ends it, with the local worker beside."""
+    from discover.service.app import make_app
+    from discover.service.serving import address_of, ended_by_signals, listen, serve
+    from discover.service.settings import is_loopback
+
+    with listen(*address) as sock:
         url = address_of(sock) + "/"
-        local = None if no_worker else _local_worker(db, worker)
 
         def ready() -> None:
             click.echo(f"discover is at {url} (database {store.label}); Ctrl-C ends it", err=True)
-            if not is_loopback(host):
+            if not is_loopback(address[0]):
                 click.echo(
                     "anyone on the way can read what is sent without https, the token too; see "
                     "docs/service.md",
@@ -115,12 +137,11 @@ def serve(
             with ended_by_signals():
                 if local is not None:
                     local.start()
-                run_server(make_app(store, settings), sock, ready)
+                serve(make_app(store, settings), sock, ready)
         finally:
             if local is not None:
                 click.echo("stopping the worker ...", err=True)
                 local.stop()
-    click.echo("stopped", err=True)
 
 
 def _refuse_worker_options(worker: dict[str, Any]) -> None:

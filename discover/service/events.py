@@ -68,7 +68,7 @@ async def events(
     ref: RunRef,
     after: Step = -1,
     decisions: Annotated[bool, Query(description="Whether to send decisions too.")] = True,
-    last_event_id: Annotated[int | None, Header(ge=-1, le=SAFE_INT)] = None,
+    last_event_id: Annotated[int, Header(ge=-1, le=SAFE_INT)] = -1,
 ) -> Response:
     """A run's decisions and progress as server-sent events, until it has ended.
 
@@ -76,7 +76,7 @@ async def events(
     """
     run = await to_thread.run_sync(store.listed_run, ref)
     watch: Watch = request.app.state.watch
-    seen = after if last_event_id is None else last_event_id
+    seen = after if last_event_id < 0 else last_event_id
     stream = watch.stream(run.id, seen, decisions)
     return StreamingResponse(stream, media_type="text/event-stream", headers=_HEADERS)
 
