@@ -20,6 +20,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from missing import skip_or_fail
 
+from discover.store import upgrade
 from discover.store.engine import normalise_url
 
 
@@ -56,15 +57,33 @@ def _start_once() -> tuple[str | None, str]:
 
 
 @contextmanager
-def fresh_database() -> Iterator[str]:
-    """A new empty database on that server, dropped afterwards whoever is still connected."""
+def fresh_database(template: str | None = None) -> Iterator[str]:
+    """A new database on that server, empty or a copy, dropped whoever is still connected."""
     name = f"discover_test_{uuid.uuid4().hex[:12]}"
     server = sa.create_engine(server_url(), isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        of = f" TEMPLATE {template}" if template else ""
+        connection.exec_driver_sql(f"CREATE DATABASE {name}{of}")
     try:
         yield server.url.set(database=name).render_as_string(hide_password=False)
     finally:
         with server.connect() as connection:
             connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
         server.dispose()
+
+
+@contextmanager
+def ready_database() -> Iterator[str]:
+    """A new database that has the schema."""
+    with fresh_database(_template(server_url())) as url:
+        yield url
+
+
+@cache
+def _template(_server: str) -> str:
+    """The name of a database with the schema and nothing in it, to be copied."""
+    made = fresh_database()
+    url = made.__enter__()
+    atexit.register(made.__exit__, None, None, None)
+    upgrade(url)
+    return str(sa.make_url(url).database)

@@ -87,7 +87,7 @@ class Listing:
         base = _all_runs()
         query = sa.select(base.c.status, sa.func.count()).group_by(base.c.status)
         with self._database.read() as connection:
-            return dict(connection.execute(query).tuples().all())
+            return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _all_runs() -> sa.Subquery:
@@ -180,7 +180,7 @@ def _decided(connection: sa.Connection, ids: Sequence[str]) -> dict[str, int]:
         .scalar_subquery()
     )
     query = sa.select(runs.c.id, last).where(runs.c.id.in_(list(ids)))
-    return dict(connection.execute(query).tuples().all())
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _listed(row: sa.RowMapping, decided: Mapping[str, int]) -> ListedRun:

@@ -40,8 +40,10 @@ class Sweeps:
         One of the same runs is not stored twice.
 
         Raises:
-            StoreError: it cannot be stored.
+            StoreError: it has no runs, or cannot be stored.
         """
+        if not members:
+            raise StoreError("a sweep needs at least one run")
         sweep_id = secrets.token_hex(ID_LENGTH // 2)
         known = sa.select(sweep_runs.c.sweep_id).where(sweep_runs.c.run_id == members[0][1])
         with self._database.write() as connection:
