@@ -11,7 +11,9 @@
     │   ├── PatchError           a node, position or combination that cannot be patched
     │   ├── SpecError            a run's settings (tau, metric, ablation, ...)
     │   ├── StoreError           the database: wrong schema, no such run, ...
-    │   │   └── StoreUnavailableError   unreachable, locked or full: may work later
+    │   │   ├── StoreUnavailableError   unreachable, locked or full: may work later
+    │   │   ├── NotFoundError           no such run, sweep, evaluation or file
+    │   │   └── StateError              not possible with a run that is as this one is
     │   └── MismatchError        the model, prompts or rows at hand are not the stored run's
     └── RunError                 the input was fine, the run failed  (exit code 3)
         ├── SelfCheckError       the model and the graph do not agree
@@ -67,6 +69,14 @@ class StoreError(InputError):
 
 class StoreUnavailableError(StoreError):
     """The database cannot be reached, is locked or has no space: the same may work later."""
+
+
+class NotFoundError(StoreError):
+    """The database has no such run, sweep, evaluation or file, or several that it could be."""
+
+
+class StateError(StoreError):
+    """A run is queued, under way or ended, and for this it must not be."""
 
 
 class MismatchError(InputError):

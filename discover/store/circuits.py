@@ -9,7 +9,7 @@ from typing import Any, get_args
 import sqlalchemy as sa
 
 from discover.acdc import Outcome
-from discover.errors import StoreError
+from discover.errors import NotFoundError, StoreError
 from discover.store.engine import Database
 from discover.store.tables import decisions, jobs, runs
 
@@ -129,7 +129,7 @@ class Circuits:
         for table in (runs, jobs):
             if connection.execute(sa.select(table.c.id).where(table.c.id == run_id)).first():
                 return
-        raise StoreError(f"there is no run {run_id!r} in {self._database.label}")
+        raise NotFoundError(f"there is no run {run_id!r} in {self._database.label}")
 
 
 def _told(row: sa.Row[Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from discover.errors import StoreError
+from discover.errors import NotFoundError, StoreError
 from discover.evaluation.figures import Measurement
 from discover.store.contract import EvaluationRecord
 from discover.store.engine import Database
@@ -54,7 +54,7 @@ class Evaluations:
                     connection.execute(known.with_for_update(read=True, key_share=True)).scalar()
                     is None
                 ):
-                    raise StoreError(f"there is no run {run_id!r} in {self._database.label}")
+                    raise NotFoundError(f"there is no run {run_id!r} in {self._database.label}")
             values = {
                 "id": evaluation_id,
                 "run_id": run_id,
@@ -93,7 +93,7 @@ class Evaluations:
         with self._database.read() as connection:
             known = sa.select(runs.c.id).where(runs.c.id == run_id)
             if run_id is not None and connection.execute(known).scalar() is None:
-                raise StoreError(f"there is no run {run_id!r} in {self._database.label}")
+                raise NotFoundError(f"there is no run {run_id!r} in {self._database.label}")
         return self._evaluations(evaluations.c.run_id == run_id)
 
     def evaluation(self, ref: str) -> EvaluationRecord:
@@ -107,9 +107,9 @@ class Evaluations:
         if re.fullmatch(rf"[0-9a-f]{{1,{ID_LENGTH}}}", wanted):
             found = self._evaluations(evaluations.c.id.startswith(wanted), limit=2)
         if len(found) > 1:
-            raise StoreError(f"{ref!r} is the beginning of several evaluations; give more of it")
+            raise NotFoundError(f"{ref!r} is the beginning of several evaluations; give more of it")
         if not found:
-            raise StoreError(f"there is no evaluation {ref!r} in {self._database.label}")
+            raise NotFoundError(f"there is no evaluation {ref!r} in {self._database.label}")
         return found[0]
 
     def measurements(self, evaluation_id: str) -> list[Measurement]:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import sqlalchemy as sa
 
-from discover.errors import StoreError
+from discover.errors import NotFoundError, StoreError
 from discover.store.contract import ListedRun, ListedStatus
 from discover.store.engine import Database
 from discover.store.records import storable
@@ -75,8 +75,13 @@ class Listing:
         run_id = find_one(self._database, ref)
         found = self.listed(ids=[run_id])[1]
         if not found:
-            raise StoreError(f"there is no run {run_id!r} in {self._database.label}")
+            raise NotFoundError(f"there is no run {run_id!r} in {self._database.label}")
         return found[0]
+
+    def check(self) -> None:
+        """Raise StoreError unless the database answers."""
+        with self._database.read() as connection:
+            connection.execute(sa.select(runs.c.id).limit(1)).scalar()
 
     def statuses(self) -> dict[str, int]:
         """How many runs there are of each status."""

@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from discover.errors import FencedError, SpecError, StoreError
+from discover.errors import FencedError, SpecError, StateError, StoreError
 from discover.spec import ENGINES, RunSpec
 from discover.store.contract import Beat, Claim, JobRecord, Lease, WorkerRecord
 from discover.store.engine import Database
@@ -226,7 +226,7 @@ class Queue:
             row = connection.execute(query).mappings().first()
             if row is None or row["status"] not in _ACTIVE:
                 state = "gone" if row is None else row["status"]
-                raise StoreError(f"run {found.id[:8]} is {state} already; nothing to cancel")
+                raise StateError(f"run {found.id[:8]} is {state} already; nothing to cancel")
             now = self._now(connection)
             alive = row["status"] == "running" and row["heartbeat_at"] > now - timedelta(
                 seconds=lease
@@ -260,7 +260,7 @@ class Queue:
             if run and run["status"] in ("done", "running"):
                 status = status or run["status"]
             if status in ("done", *_ACTIVE):
-                raise StoreError(
+                raise StateError(
                     f"run {run_id[:8]} is {status}; only one that ended can be retried"
                 )
             fresh = {
@@ -288,7 +288,7 @@ class Queue:
         with self._database.read() as connection:
             row = connection.execute(sa.select(jobs).where(jobs.c.id == run_id)).mappings().first()
         if row is None:
-            raise StoreError(
+            raise StateError(
                 f"run {run_id[:8]} was not submitted but started from the command line; it is "
                 "stopped there, and gone on with by `discover resume` or `discover retry`"
             )
@@ -360,7 +360,7 @@ def check_idle(connection: sa.Connection, run_id: str) -> None:
     status = lock_job(connection, run_id)
     if status in _ACTIVE:
         whose = "waits for a worker" if status == "queued" else "is being worked on by a worker"
-        raise StoreError(f"run {run_id[:8]} {whose}; first `discover cancel {run_id[:8]}`")
+        raise StateError(f"run {run_id[:8]} {whose}; first `discover cancel {run_id[:8]}`")
 
 
 def fenced(run_id: str) -> FencedError:

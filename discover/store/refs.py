@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from discover.errors import StoreError
+from discover.errors import NotFoundError
 from discover.store.engine import Database
 from discover.store.tables import ID_LENGTH, jobs, runs
 
@@ -34,12 +34,12 @@ def find_one(database: Database, ref: str) -> str:
     if found:
         listed = "\n  ".join(_brief(row) for row in found[:5])
         more = "\n  ..." if len(found) > 5 else ""
-        raise StoreError(f"{ref!r} is the beginning of several runs:\n  {listed}{more}")
+        raise NotFoundError(f"{ref!r} is the beginning of several runs:\n  {listed}{more}")
     if wanted == "latest":
-        raise StoreError(f"there are no runs in {database.label} yet; start with `discover run`")
+        raise NotFoundError(f"there are no runs in {database.label} yet; start with `discover run`")
     newest = ", ".join(row[0] for row in _select(database, "", 3))
     hint = f"the newest are {newest}" if newest else "it has no runs yet"
-    raise StoreError(f"there is no run {ref!r} in {database.label}; {hint}")
+    raise NotFoundError(f"there is no run {ref!r} in {database.label}; {hint}")
 
 
 def _select(database: Database, prefix: str, limit: int) -> Sequence[sa.Row[Any]]:

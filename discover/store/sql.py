@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import sqlalchemy as sa
 
 from discover.acdc import Decision
-from discover.errors import StoreError
+from discover.errors import NotFoundError, StateError, StoreError
 from discover.graph import ComputationalGraph
 from discover.spec import RunSpec
 from discover.store.circuits import CHUNK as _CHUNK
@@ -171,13 +171,13 @@ class Store(Circuits, Evaluations, Listing, Queue, Sweeps):
             job = self.job(run_id)
             hint = ": no worker has begun it yet" if job.status == "queued" else ""
             hint = f" ({job.error})" if job.error else hint
-            raise StoreError(f"run {run_id[:8]} is {job.status}{hint}; it has nothing to show")
+            raise StateError(f"run {run_id[:8]} is {job.status}{hint}; it has nothing to show")
         return found[0]
 
     def _latest(self) -> RunRecord:
         found = self._select(limit=1)
         if not found:
-            raise StoreError(f"there are no runs in {self.label} yet; start with `discover run`")
+            raise NotFoundError(f"there are no runs in {self.label} yet; start with `discover run`")
         return found[0]
 
     def runs(
@@ -416,7 +416,7 @@ class Store(Circuits, Evaluations, Listing, Queue, Sweeps):
         with self._database.write() as connection:
             asked = lock_job(connection, run_id)
             if asked == "running":
-                raise StoreError(
+                raise StateError(
                     f"run {run_id[:8]} is being worked on; first `discover cancel {run_id[:8]}`"
                 )
             connection.execute(sa.delete(jobs).where(jobs.c.id == run_id))
@@ -436,7 +436,7 @@ class Store(Circuits, Evaluations, Listing, Queue, Sweeps):
         return found[0]
 
     def _missing(self, run_id: str) -> StoreError:
-        return StoreError(f"there is no run {run_id!r} in {self.label}")
+        return NotFoundError(f"there is no run {run_id!r} in {self.label}")
 
 
 def _delete_rows(connection: sa.Connection, run_id: str, prompts_hash: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import PurePath
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from discover.errors import StoreError
+from discover.errors import NotFoundError, StoreError
 from discover.spec import RunSpec
 from discover.store.contract import SweepRecord
 from discover.store.engine import Database
@@ -72,7 +72,7 @@ class Sweeps:
             found = self._sweeps(sa.select(sweeps).where(sweeps.c.id.startswith(wanted)).limit(2))
         if len(found) != 1:
             what = "several sweeps begin with" if found else "there is no sweep"
-            raise StoreError(f"{what} {ref!r} in {self._database.label}")
+            raise NotFoundError(f"{what} {ref!r} in {self._database.label}")
         return found[0]
 
     def _sweeps(self, query: sa.Select[tuple[str]]) -> list[SweepRecord]:
@@ -93,6 +93,17 @@ class Sweeps:
             for head in heads
         ]  # fmt: skip
 
+    def sweeps_of(self, run_id: str) -> list[str]:
+        """The ids of the sweeps that a run belongs to, newest first."""
+        query = (
+            sa.select(sweeps.c.id)
+            .join(sweep_runs, sweep_runs.c.sweep_id == sweeps.c.id)
+            .where(sweep_runs.c.run_id == run_id)
+            .order_by(sweeps.c.created_at.desc(), sweeps.c.id.desc())
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
     def delete_sweep(self, sweep_id: str) -> None:
         """Remove a sweep; its runs stay.
 
@@ -103,7 +114,7 @@ class Sweeps:
             connection.execute(sa.delete(sweep_runs).where(sweep_runs.c.sweep_id == sweep_id))
             gone = connection.execute(sa.delete(sweeps).where(sweeps.c.id == sweep_id))
             if gone.rowcount != 1:
-                raise StoreError(f"there is no sweep {sweep_id!r} in {self._database.label}")
+                raise NotFoundError(f"there is no sweep {sweep_id!r} in {self._database.label}")
 
     def neighbour(self, batch_key: str, tau: float) -> str | None:
         """The finished run of a batch whose tau is the nearest larger one, if there is any."""
@@ -168,7 +179,7 @@ class Sweeps:
         with self._database.read() as connection:
             text = connection.execute(query).scalar()
         if text is None:
-            raise StoreError(f"the file {name} is not in {self._database.label}")
+            raise NotFoundError(f"the file {name} is not in {self._database.label}")
         return str(text)
 
 
