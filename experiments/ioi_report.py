@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from reporting import Report, Row
 
 from discover.circuit import Circuit
-from discover.cli.stored import stored_circuit
 from discover.evaluation.figures import Measurement
 from discover.evaluation.looks import plain_numbers
 from discover.export import write
+from discover.finished import stored_circuit
 from discover.graph import parse_sender
 from discover.labelled.drawing import Drawing, new_figure, settings
 from discover.spec import METRICS

@@ -30,7 +30,7 @@ RANKS = """
 
 NO_TORCH = """
     errors tolerance sizes graph circuit order acdc thresholds spec methods prompts labelled planted
-    tasks catalogue canonical export store costs report page service cli
+    tasks catalogue canonical export store costs report finished page service cli
 """.split()
 
 

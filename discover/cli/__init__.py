@@ -16,6 +16,7 @@ from discover.cli import (
     patching,
     queueing,
     searching,
+    serving,
     showing,
     stored,
 )
@@ -53,7 +54,8 @@ def cli() -> None:
 
 
 for _module in (
-    searching, queueing, evaluating, comparing, patching, stored, keeping, showing, listing
+    searching, queueing, evaluating, comparing, patching, stored, keeping, showing, listing,
+    serving,
 ):  # fmt: skip
     for _command in _module.COMMANDS:
         cli.add_command(_command)

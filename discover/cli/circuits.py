@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from discover.circuit import Circuit
-from discover.cli.stored import check_done
 from discover.errors import InputError, StoreError
+from discover.finished import KNOWN, Named, of_known, of_run
 
 if TYPE_CHECKING:
-    from discover.graph import ComputationalGraph, Sender
-    from discover.store import RunRecord, Store
-
-KNOWN = "canonical:"
-
-
-@dataclass(frozen=True)
-class Named:
-    """A circuit and what is known about it: the run it is of, the roles of its nodes, its model."""
-
-    name: str
-    circuit: Circuit
-    record: RunRecord | None = None
-    model: str | None = None
-    roles: Mapping[str, tuple[Sender, ...]] = field(default_factory=dict)
-
-    def facts(self) -> dict[str, Any]:
-        """What JSON output says of it."""
-        return {
-            "name": self.name,
-            "run": None if self.record is None else self.record.id,
-            "model": self.model,
-            "edges": len(self.circuit),
-            "nodes": len(self.circuit.nodes),
-            "circuit_hash": self.circuit.hash,
-        }
+    from discover.graph import ComputationalGraph
+    from discover.store import Store
 
 
 def resolve(refs: tuple[str, ...], store: Callable[[], Store]) -> list[Named]:
@@ -71,24 +45,10 @@ def resolve(refs: tuple[str, ...], store: Callable[[], Store]) -> list[Named]:
     return [found[number] for number in range(len(refs))]
 
 
-def of_run(store: Store, record: RunRecord) -> Named:
-    """A finished run's circuit.
-
-    Raises:
-        InputError: the run is not done.
-    """
-    from discover.acdc import circuit_of
-
-    check_done(record)
-    circuit = circuit_of(record.graph, store.decisions(record.id))
-    return Named(f"run {record.id[:8]}", circuit, record, record.model)
-
-
 def _known(ref: str) -> Named:
     from discover.canonical import canonical
 
-    known = canonical(ref.removeprefix(KNOWN))
-    return Named(ref, known.circuit, None, known.model, known.roles)
+    return of_known(canonical(ref.removeprefix(KNOWN)))
 
 
 def _file(path: Path, graph: ComputationalGraph | None) -> Named:

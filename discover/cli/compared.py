@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from discover.cli.circuits import Named
 from discover.evaluation.overlap import Comparison, Overlap, check_same_graph
 from discover.evaluation.roc import Roc, RocPoint, roc_of_circuits
+from discover.finished import Named, spec_differences
 from discover.report import json_number, print_table
 from discover.spec import RunSpec
 from discover.store import RunRecord
@@ -24,32 +24,6 @@ ROC_NODES = (
     "AUC: the ACDC paper's pessimistic steps; linear: straight lines. Nodes as in that paper: a "
     "head's q, k, v and output apart"
 )
-
-
-def spec_differences(left: Named, right: Named) -> dict[str, tuple[Any, Any]]:
-    """Every field in which two runs' specs differ, with both values; empty unless both are runs."""
-    if left.record is None or right.record is None:
-        return {}
-    # Not as JSON, where later fields are left out at their default.
-    ours, theirs = (dataclasses.asdict(record.spec) for record in (left.record, right.record))
-    return {key: (ours[key], theirs[key]) for key in ours if ours[key] != theirs[key]}
-
-
-def comparison_json(found: Comparison, left: Named, right: Named) -> dict[str, Any]:
-    """The one object of `discover compare --json`."""
-    return {
-        "left": left.facts(),
-        "right": right.facts(),
-        "edges": found.edges.to_json(),
-        "nodes": found.nodes.to_json(),
-        "roles": [role.to_json() for role in found.roles],
-        "spec_differences": {
-            key: {"left": values[0], "right": values[1]}
-            for key, values in spec_differences(left, right).items()
-        },
-        "missing": [edge.name for edge in found.missing],
-        "extra": [edge.name for edge in found.extra],
-    }
 
 
 def print_comparison(found: Comparison, left: Named, right: Named, list_edges: bool) -> None:

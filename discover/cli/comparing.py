@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from discover.cli.circuits import KNOWN, Named, of_run, resolve
+from discover.cli.circuits import resolve
 from discover.cli.options import (
     check_writable,
     db_option,
@@ -18,6 +18,7 @@ from discover.cli.options import (
     write,
 )
 from discover.errors import InputError
+from discover.finished import KNOWN, Named, comparison_json, of_run
 from discover.report import print_json, print_table
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _two(
     drawing: dict[str, Any],
     as_json: bool,
 ) -> None:
-    from discover.cli.compared import comparison_json, print_comparison
+    from discover.cli.compared import print_comparison
     from discover.evaluation.overlap import compare as overlap_of
 
     found = overlap_of(left.circuit, right.circuit, right.roles)
@@ -118,7 +119,9 @@ def _two(
         facts = {"model": left.model or right.model, "task": task}
         write(output, render_contrast(contrast, output.suffix[1:].lower(), facts, drawing))
     if as_json:
-        print_json(comparison_json(found, left, right))
+        lists = {"missing": found.missing, "extra": found.extra}
+        names = {key: [edge.name for edge in edges] for key, edges in lists.items()}
+        print_json(comparison_json(found, left, right) | names)
     else:
         print_comparison(found, left, right, list_edges)
 

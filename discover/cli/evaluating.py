@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 from tqdm import tqdm
 
-from discover.cli.circuits import KNOWN
 from discover.cli.options import (
     check_writable,
     choice,
@@ -26,6 +25,7 @@ from discover.cli.options import (
     write,
 )
 from discover.errors import InputError
+from discover.finished import KNOWN
 from discover.report import ablation_words, json_number, print_json, print_table
 from discover.spec import ABLATIONS, DTYPES, MEANS, METRICS
 

@@ -10,13 +10,12 @@ import click
 
 from discover.cli.options import db_option, json_option, open_store, write
 from discover.errors import InputError
+from discover.finished import stored_circuit
 from discover.report import FACTS, facts, json_number, print_json, print_record, print_table
-from discover.spec import METRICS
 from discover.store.sweeps import STORED_FILE
 
 if TYPE_CHECKING:
-    from discover.export import CircuitExport
-    from discover.store import ListedRun, RunRecord, Store
+    from discover.store import ListedRun, Store
 
 
 @click.command()
@@ -171,31 +170,6 @@ def export(
         else:
             content = render(stored_circuit(store, record), fmt, **options)
     write(output, content)
-
-
-def check_done(record: RunRecord) -> None:
-    """Refuse a run that has no circuit yet.
-
-    Raises:
-        InputError: the run is not done.
-    """
-    if record.status != "done":
-        raise InputError(
-            f"run {record.id[:8]} is {record.status} with {record.decided:,} of {record.edges:,} "
-            f"edges decided; finish it first: discover resume {record.id[:8]}"
-        )
-
-
-def stored_circuit(store: Store, record: RunRecord) -> CircuitExport:
-    """A finished run's circuit with all decisions, ready to export."""
-    from discover.acdc import circuit_of
-    from discover.export import CircuitExport
-
-    check_done(record)
-    rows = list(store.decisions(record.id))
-    shown = {key: value for key, value in facts(record).items() if key != "evidence"}
-    shown["unit"] = METRICS[record.spec.metric]
-    return CircuitExport(circuit_of(record.graph, rows), {row.edge: row for row in rows}, shown)
 
 
 COMMANDS = (runs, show, export)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -64,7 +65,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int)):
         return value
     if isinstance(value, float):
-        return None if value != value else json_number(value)
+        return None if math.isnan(value) else json_number(value)
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, Mapping):
@@ -110,20 +111,27 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
 
 
-async def _discover_error(_request: Request, error: Exception) -> Json:
+async def _discover_error(request: Request, error: Exception) -> Json:
     assert isinstance(error, DiscoverError)
+    label: str = request.app.state.store.label
     if isinstance(error, FieldError):
-        fields = [{"field": name, "message": str(cause)} for name, cause in error.fields]
+        fields = [{"field": name, "message": _line(cause, label)} for name, cause in error.fields]
         # What is forbidden says more than what is wrong besides.
         causes = [cause for _, cause in error.fields]
         first = next((c for c in causes if isinstance(c, NotAllowedError)), causes[0])
         status = 403 if isinstance(first, NotAllowedError) else 422
-        return problem(status, type(first).__name__, str(error), fields)
+        return problem(status, type(first).__name__, _line(error, label), fields)
     status = status_of(error)
     if status == 500:
         log.error("%s: %s", type(error).__name__, error)
     headers = {"retry-after": "5"} if status in (429, 503) else {}
-    return problem(status, type(error).__name__, str(error), headers=headers)
+    return problem(status, type(error).__name__, _line(error, label), headers=headers)
+
+
+def _line(error: DiscoverError, label: str) -> str:
+    """An error's text as one line, without where the database is: that is the server's own."""
+    text = str(error).replace(f" in {label}", "").replace(f"database {label}", "the database")
+    return " ".join(text.replace(label, "the database").split())
 
 
 async def _validation_error(_request: Request, error: Exception) -> Json:
@@ -153,6 +161,8 @@ def _reason(found: Mapping[str, Any]) -> str:
         return "there is no such field"
     if found["type"] == "missing":
         return "this is needed"
+    if found["type"] == "string_pattern_mismatch":
+        return f"this must look like {found.get('ctx', {}).get('pattern', 'something else')}"
     text = str(found["msg"])
     return text[:1].lower() + text[1:300]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic_core import PydanticCustomError
 
 from discover.spec import ABLATIONS, DTYPES, ENGINES, MEANS, METRICS
 from discover.store.sweeps import STORED_FILE
@@ -34,9 +35,7 @@ RunRef = Annotated[
 ]
 Id = Annotated[
     str,
-    Path(
-        pattern=r"^[0-9a-f]{1,16}$", description="An id, or an unambiguous beginning of it."
-    ),
+    Path(pattern=r"^[0-9a-f]{1,16}$", description="An id, or an unambiguous beginning of it."),
 ]
 Limit = Annotated[int, Query(ge=1, le=PAGE, description="How many at most.")]
 Offset = Annotated[int, Query(ge=0, le=SAFE_INT, description="How many to pass over.")]
@@ -63,6 +62,18 @@ StoredName = Annotated[
         description="The name that the server gave a file that was uploaded before.",
     ),
 ]
+
+
+def _no_path(value: Any) -> Any:
+    """Say plainly that text in a file's place is no path that anyone would read."""
+    if isinstance(value, str) and not STORED_FILE.fullmatch(value):
+        raise PydanticCustomError(
+            "path", "paths are not read here; send the file itself, as its name and its text"
+        )
+    return value
+
+
+TheFile = Annotated[UploadedFile | StoredName, BeforeValidator(_no_path)]
 Seed = Annotated[StrictInt, Field(ge=0, le=SAFE_INT)]
 Prompts = Annotated[StrictInt, Field(ge=1, le=MOST_PROMPTS)]
 
@@ -71,16 +82,18 @@ class RunOptions(Body):
     """What changes a run's cost and never its circuit."""
 
     block: Annotated[StrictInt, Field(ge=1, le=100_000)] | None = Field(
-        None, description="Speculate on at most so many decisions at once."
+        default=None, description="Speculate on at most so many decisions at once."
     )
     memory: Annotated[StrictStr, Field(max_length=40)] | None = Field(
-        None, description="Work in so much memory, beside the model's weights.", examples=["4GiB"]
+        default=None,
+        description="Work in so much memory, beside the model's weights.",
+        examples=["4GiB"],
     )
-    draft: Annotated[StrictStr, Field(pattern=r"^(eap|eap-ig|latest|[0-9a-fA-F]{1,16})$")] | None = Field(
-        None, description="A run whose decisions are guessed, or eap or eap-ig."
-    )
+    draft: (
+        Annotated[StrictStr, Field(pattern=r"^(eap|eap-ig|latest|[0-9a-fA-F]{1,16})$")] | None
+    ) = Field(default=None, description="A run whose decisions are guessed, or eap or eap-ig.")
     threads: Annotated[StrictInt, Field(ge=1, le=1024)] | None = Field(
-        None, description="CPU threads of the worker."
+        default=None, description="CPU threads of the worker."
     )
 
 
@@ -88,28 +101,33 @@ class Behaviour(Body):
     """What a run and a sweep have in common: model, prompts, metric, ablation, order."""
 
     model: Annotated[StrictStr, Field(min_length=1, max_length=500, examples=["tiny-ioi"])]
-    task: Short | None = Field(None, description="A name of `/api/tasks`.", examples=["ioi"])
-    prompts_file: UploadedFile | StoredName | None = Field(
-        None, description="Your own prompts instead of a task's."
+    task: Short | None = Field(
+        default=None, description="A name of `/api/tasks`.", examples=["ioi"]
+    )
+    prompts_file: TheFile | None = Field(
+        default=None, description="Your own prompts instead of a task's."
     )
     prompts: Prompts | None = Field(
-        None, description="How many prompt pairs (null: the task's usual number, or all)."
+        default=None, description="How many prompt pairs (null: the task's usual number, or all)."
     )
     seed: Seed = 0
-    task_options: Annotated[
-        dict[Short, StrictBool | StrictInt | Short], Field(max_length=20)
-    ] = Field(default_factory=dict, description="The task's own options, see `/api/tasks`.")
-    bos: StrictBool = Field(False, description="Put a BOS token in front where there is none.")
+    task_options: Annotated[dict[Short, StrictBool | StrictInt | Short], Field(max_length=20)] = (
+        Field(default_factory=dict, description="The task's own options, see `/api/tasks`.")
+    )
+    bos: StrictBool = Field(
+        default=False, description="Put a BOS token in front where there is none."
+    )
     metric: Literal[tuple(METRICS)] = "kl"  # type: ignore[valid-type]
     ablation: Literal[ABLATIONS] = "resample"  # type: ignore[valid-type]
     mean_by: Literal[MEANS] = MEANS[0]  # type: ignore[valid-type]
-    reference: Prompts | UploadedFile | StoredName | None = Field(
-        None, description="What a mean ablation is over: so many further prompts, or a file."
+    reference: Prompts | TheFile | None = Field(
+        default=None,
+        description="What a mean ablation is over: so many further prompts, or a file.",
     )
-    order: Short = Field("canonical", examples=["canonical", "random:0"])
+    order: Short = Field(default="canonical", examples=["canonical", "random:0"])
     dtype: Literal[DTYPES] = "float32"  # type: ignore[valid-type]
     engine: Literal[ENGINES] = ENGINES[0]  # type: ignore[valid-type]
-    options: RunOptions = Field(default_factory=RunOptions)
+    options: RunOptions = RunOptions()
     note: Annotated[StrictStr, Field(max_length=MOST_NOTE)] = ""
 
 
@@ -117,7 +135,7 @@ class NewRun(Behaviour):
     """A run to be submitted."""
 
     tau: Annotated[float, Field(gt=0, strict=True)] = Field(
-        0.02, description="Remove an edge if its score is below this (the metric's unit)."
+        default=0.02, description="Remove an edge if its score is below this (the metric's unit)."
     )
 
 
@@ -125,7 +143,10 @@ class NewSweep(Behaviour):
     """A sweep to be submitted: one run for each threshold."""
 
     taus: (
-        Annotated[list[Annotated[float, Field(gt=0, strict=True)]], Field(min_length=1, max_length=MOST_TAUS)]
+        Annotated[
+            list[Annotated[float, Field(gt=0, strict=True)]],
+            Field(min_length=1, max_length=MOST_TAUS),
+        ]
         | Annotated[StrictStr, Field(min_length=1, max_length=2000)]
     ) = Field(description="Thresholds, as numbers or as text.", examples=["0.001:1:20log"])
 

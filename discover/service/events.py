@@ -105,7 +105,11 @@ class Watch:
                 run = await self._look(run_id)
                 # The run first, then its decisions: at its end none can be missing.
                 while decisions and after + 1 < run["decided"] and not self.closing:
-                    after, event = await self._page(run_id, after)
+                    reached, event = await self._page(run_id, after)
+                    if reached == after:
+                        # Deleted, or begun anew, since the run was looked at.
+                        break
+                    after = reached
                     spoke = time.monotonic()
                     yield event
             except NotFoundError:

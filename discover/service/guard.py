@@ -122,9 +122,7 @@ class Guard:
             return True
         return self.settings.any_address and _is_address(name)
 
-    async def _body(
-        self, headers: dict[str, str], receive: Receive
-    ) -> tuple[App | None, Receive]:
+    async def _body(self, headers: dict[str, str], receive: Receive) -> tuple[App | None, Receive]:
         """The whole body, if it is small, flat and JSON; it is read here, before any route."""
         most = self.settings.max_body
         too_large = problem(

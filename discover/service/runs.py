@@ -91,9 +91,7 @@ def show(store: TheStore, ref: RunRef) -> Response:
     return Json(told_whole(store, store.listed_run(ref)))
 
 
-@router.patch(
-    "/{ref}", summary="Write a run's note", responses=answers(shapes.Run, 404, 413, 415)
-)
+@router.patch("/{ref}", summary="Write a run's note", responses=answers(shapes.Run, 404, 413, 415))
 def note(store: TheStore, ref: RunRef, body: NewNote) -> Response:
     """Write what a person wants to remember of a run; empty text takes it away."""
     run_id = store.listed_run(ref).id
@@ -101,9 +99,7 @@ def note(store: TheStore, ref: RunRef, body: NewNote) -> Response:
     return Json(run_told(store.listed_run(run_id)))
 
 
-@router.delete(
-    "/{ref}", summary="Delete a run", status_code=204, responses=answers(None, 404, 409)
-)
+@router.delete("/{ref}", summary="Delete a run", status_code=204, responses=answers(None, 404, 409))
 def delete(store: TheStore, ref: RunRef) -> Response:
     """Remove a run with its decisions and evaluations; one that is under way is refused."""
     run = store.listed_run(ref)
@@ -116,9 +112,7 @@ def delete(store: TheStore, ref: RunRef) -> Response:
     return Response(status_code=204)
 
 
-@router.post(
-    "/{ref}/cancel", summary="Cancel a run", responses=answers(shapes.Run, 404, 409)
-)
+@router.post("/{ref}/cancel", summary="Cancel a run", responses=answers(shapes.Run, 404, 409))
 def cancel(store: TheStore, ref: RunRef) -> Response:
     """Take a run out of the queue, or ask its worker to stop; what is decided stays stored."""
     return Json(run_told(store.listed_run(store.cancel(store.listed_run(ref).id).id)))
@@ -132,9 +126,7 @@ def retry(store: TheStore, ref: RunRef) -> Response:
     return Json(run_told(store.listed_run(store.retry(store.listed_run(ref).id).id)))
 
 
-@router.get(
-    "/{ref}/decisions", summary="A run's decisions", responses=answers(shapes.Rows, 404)
-)
+@router.get("/{ref}/decisions", summary="A run's decisions", responses=answers(shapes.Rows, 404))
 def decisions(
     store: TheStore,
     ref: RunRef,

@@ -154,7 +154,10 @@ def _prompts(checks: _Checks, body: Behaviour) -> dict[str, Any]:
 def _mean(checks: _Checks, body: Behaviour) -> None:
     """The fields of a mean ablation, which belong to no other."""
     if body.ablation != "mean":
-        for field, given in (("mean_by", body.mean_by != "position"), ("reference", body.reference)):
+        for field, given in (
+            ("mean_by", body.mean_by != "position"),
+            ("reference", body.reference),
+        ):
             if given:
                 text = f"{field} belongs to the ablation mean, not to {body.ablation}"
                 checks.failed.append((field, SpecError(text)))
@@ -220,4 +223,3 @@ def _room(store: Store, settings: Settings, more: int) -> None:
             f"{waiting:,} runs wait already and this server lets {settings.max_queued:,} wait "
             "(--max-queued); submit again when some are done, or cancel some"
         )
-

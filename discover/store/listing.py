@@ -77,6 +77,11 @@ class Listing:
             raise NotFoundError(f"there is no run {run_id!r} in {self._database.label}")
         return found[0]
 
+    def check(self) -> None:
+        """Raise StoreError unless the database answers."""
+        with self._database.read() as connection:
+            connection.execute(sa.select(runs.c.id).limit(1)).scalar()
+
     def statuses(self) -> dict[str, int]:
         """How many runs there are of each status."""
         base = _all_runs()

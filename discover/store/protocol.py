@@ -249,6 +249,10 @@ class RunList(Protocol):
         """One run as it stands in the list."""
         ...
 
+    def check(self) -> None:
+        """Raise StoreError unless the database answers."""
+        ...
+
     def statuses(self) -> dict[str, int]:
         """How many runs there are of each status."""
         ...
@@ -271,6 +275,10 @@ class SweepStore(Protocol):
 
     def sweep(self, ref: str) -> SweepRecord:
         """The sweep of that id, or of that unambiguous beginning of an id."""
+        ...
+
+    def sweeps_of(self, run_id: str) -> list[str]:
+        """The ids of the sweeps that a run belongs to, newest first."""
         ...
 
     def delete_sweep(self, sweep_id: str) -> None:

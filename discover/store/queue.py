@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from discover.errors import FencedError, SpecError, StateError
+from discover.errors import FencedError, SpecError, StateError, StoreError
 from discover.spec import ENGINES, RunSpec
 from discover.store.contract import Beat, Claim, JobRecord, Lease, WorkerRecord
 from discover.store.engine import Database

@@ -91,6 +91,17 @@ class Sweeps:
             for head in heads
         ]  # fmt: skip
 
+    def sweeps_of(self, run_id: str) -> list[str]:
+        """The ids of the sweeps that a run belongs to, newest first."""
+        query = (
+            sa.select(sweeps.c.id)
+            .join(sweep_runs, sweep_runs.c.sweep_id == sweeps.c.id)
+            .where(sweep_runs.c.run_id == run_id)
+            .order_by(sweeps.c.created_at.desc(), sweeps.c.id.desc())
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
     def delete_sweep(self, sweep_id: str) -> None:
         """Remove a sweep; its runs stay.
 
