@@ -26,6 +26,7 @@ class Served:
 
     url: str
     process: subprocess.Popen[str]
+    database: Path
     token: str | None = None
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
@@ -68,7 +69,7 @@ def served(folder: Path, *words: str, token: str | None = None) -> Iterator[Serv
             command, stdout=out, stderr=subprocess.STDOUT, text=True, env=env
         )
     try:
-        yield Served(_address(process, log), process, token)
+        yield Served(_address(process, log), process, folder / "runs.db", token)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

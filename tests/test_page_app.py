@@ -10,6 +10,9 @@ import pytest
 from browser import browser, new_page, page, watch
 from serving import served
 
+from discover.evaluation.figures import Measurement
+from discover.store import Store
+
 pytest.importorskip("fastapi")
 pytest.importorskip("playwright")
 
@@ -318,6 +321,61 @@ def idle_prompts():
     return json.dumps(pair | {"correct": " Mary", "incorrect": " John"}) + "\n"
 
 
+def test_a_failed_run_says_why(service, page):
+    pair = {"clean": "When Mary and John went to the store, John gave a drink to"}
+    pair |= {"corrupted": "When Mary", "correct": " Mary", "incorrect": " John"}
+    file = {"name": "odd.jsonl", "text": json.dumps(pair)}
+    run = service.ask("POST", "runs", {"model": "tiny-ioi", "prompts_file": file, "tau": 0.1})
+    page.goto(f"{service.url}#/runs/{run['id']}")
+    reason = service.wait(run["id"])["error"]
+    said = sees(page, ".notice.error", "It failed:").inner_text()
+    for line in reason.splitlines():
+        assert re.sub(r"sha256:[0-9a-f]{64}/", "", line).strip() in said
+    assert "Retry" in said
+    sees(page, ".empty", "no circuit")
+    assert page.locator(".downloads").is_hidden()
+
+
+def test_evaluations_and_prompts_of_a_run(service, sweep, page):
+    run = sweep["runs"][0]
+    page.goto(f"{service.url}#/runs/{run['id']}")
+    sees(page, "code", f"discover evaluate {run['id'][:8]}")
+    page.locator("summary", has_text="Prompts").click()
+    rows = page.locator("details table.dense tbody tr")
+    rows.first.wait_for()
+    assert rows.count() == SMALL["prompts"]
+    figures = [
+        Measurement("circuit", "faithfulness", 0.875, "", 0.5, 1.0),
+        Measurement("circuit", "kl", 0.25, "nats", 0.125, 0.5),
+        Measurement("node:<b>a1.h1</b>", "minimality", 0.03125, "nats"),
+    ]
+    with Store.open(str(service.database)) as store:
+        store.add_evaluation(
+            run["id"], circuit_hash=run["circuit_hash"], settings={"metric": "kl"},
+            prompts_jsonl="{}", versions={}, seconds=1.0, measurements=figures,
+        )  # fmt: skip
+    page.reload()
+    text = sees(page, "table", "the circuit alone").inner_text()
+    assert "0.875" in text and "[0.5, 1]" in text and "0.25" in text
+    page.get_by_text("All 3 figures").click()
+    sees(page, "td", "node:<b>a1.h1</b>")
+
+
+def test_a_planted_model_goes_by_its_name(idle, page, watch):
+    watch.allow("status of 4")
+    page.goto(f"{idle.url}#/submit")
+    page.get_by_label("Model", exact=True).select_option(label="another ...")
+    page.get_by_label("Task", exact=True).select_option("planted")
+    name = page.get_by_label("Name of the model")
+    name.fill("../../etc/passwd")
+    page.get_by_role("button", name="Submit the run").click()
+    sees(page, "#field-other-model[aria-invalid=true]")
+    name.fill("planted:layers=2,heads=2,edges=3,seed=1")
+    page.get_by_role("button", name="Submit the run").click()
+    page.wait_for_url(re.compile(r"#/runs/[0-9a-f]{16}"))
+    assert "planted:layers=2" in sees(page, ".facts").inner_text()
+
+
 def test_cancel_retry_delete_and_the_note(idle, queued, page):
     page.goto(f"{idle.url}#/runs")
     line = row(page, queued)
@@ -424,7 +482,7 @@ def test_every_field_has_a_name(service, sweep, page):
             """[...document.querySelectorAll('input, select, textarea, button, a[href], canvas')]
             .filter(e => e.checkVisibility() && !(e.labels?.length || e.ariaLabel
               || e.textContent.trim() || e.getAttribute('aria-labelledby')
-              || e.closest('[aria-hidden=true]') || e.closest('.circuit-canvas'))).map(e => e.outerHTML)"""
+              || e.closest('[aria-hidden=true], .circuit-canvas'))).map(e => e.outerHTML)"""
         )
         assert nameless == []
         assert page.locator("h1").count() == 1

@@ -7,7 +7,7 @@ import { progress, status, workerLine, workers } from "./bits.js";
 import { cancelRun, deleteRun, editNote, retryRun } from "./dialogs.js";
 import { button, facts, fill, h, notice, say } from "./dom.js";
 import { showEvaluations } from "./evaluations.js";
-import { ablation, ACTIVE, cancellable, damage, duration, figure, model, moment, setting, short, source, whole } from "./format.js";
+import { ablation, ACTIVE, cancellable, damage, duration, figure, model, moment, readable, setting, short, source, whole } from "./format.js";
 import { promptsPanel } from "./prompts.js";
 
 const REFRESH = 2000;
@@ -110,7 +110,7 @@ class RunView {
   drawReason(run) {
     const from = run.decided ? `goes on from decision ${whole(run.decided)}` : "starts it again";
     const text = {
-      failed: [h("strong", null, "It failed: "), run.error ?? "no reason is stored.", h("br"), `Mend the cause, then Retry ${from}.`],
+      failed: [h("strong", null, "It failed: "), h("span.reason", null, readable(run.error) || "no reason is stored."), h("br"), `Mend the cause; Retry then ${from}.`],
       interrupted: [`It was interrupted. Retry ${from}.`],
       cancelled: [`It was cancelled. Retry ${from}.`],
     }[run.status];
