@@ -10,7 +10,9 @@ import pytest
 from browser import browser, new_page, page, watch
 from serving import served
 
+from discover.acdc import Decision
 from discover.evaluation.figures import Measurement
+from discover.graph import ComputationalGraph
 from discover.store import Store
 
 pytest.importorskip("fastapi")
@@ -164,6 +166,58 @@ def test_a_run_is_shown_as_it_goes_on(service, page):
     done = service.ask("GET", f"runs/{run['id']}")
     assert f"{done['kept']}" in row(page, run).inner_text()
     assert "logits" in row(page, run).locator('[data-name="Damage"]').inner_text()
+
+
+def test_the_circuit_grows_while_it_is_searched(idle, new_page):
+    """The test itself is the worker here, so that the run stands still where it is looked at."""
+    clear(idle)
+    run_id = idle.ask("POST", "runs", {**SMALL, "tau": 0.02})["id"]
+    page, other = new_page(), new_page()
+    page.goto(f"{idle.url}#/runs/{run_id}")
+    sees(page, ".empty", "grows here")
+    sees(page, ".notice.warning", "No worker is alive")
+    other.goto(f"{idle.url}#/runs?status=running")
+    graph = ComputationalGraph(n_layers=2, n_heads=2)
+    rows = [
+        Decision(step, edge, step / 100, (step + 1) / 100, "removed" if step % 3 else "kept")
+        for step, edge in enumerate(graph.edges)
+    ]
+    with Store.open(str(idle.database)) as store:
+        store.add_worker("the-test", host="here", pid=1, device="cpu")
+        claim = store.claim("the-test")
+        assert claim.lease.run_id == run_id
+        store.create_run(
+            claim.spec, graph=graph, engine="exact", versions={}, prompts_jsonl='{"clean": "a"}',
+            lease=claim.lease,
+        )  # fmt: skip
+        attempt = store.start(run_id, claim.lease)
+        for begin, end in ((0, 10), (10, 30)):
+            with store.writer(run_id, attempt=attempt) as writer:
+                for decision in rows[begin:end]:
+                    writer.add(decision)
+            kept = sum(not row.removed for row in rows[:end])
+            says(page, f"{kept} of {kept} kept edges shown")
+            share = f"{100 * end // len(rows)}% of {len(rows)}"
+            sees(page, ".progress-text", share)
+            sees(other, f'tr[data-run="{run_id}"]', share)
+            assert f"{kept} of {len(rows)}" in page.locator(".facts").first.inner_text()
+        assert page.locator(".notice.warning").is_hidden()
+        with store.writer(run_id, attempt=attempt) as writer:
+            for decision in rows[30:]:
+                writer.add(decision)
+        kept = sum(not row.removed for row in rows)
+        store.finish(run_id, "failed", error="it <b>broke</b>", seconds=1.5, attempt=attempt)
+    sees(page, ".notice.error", "it <b>broke</b>")
+    says(page, f"{kept} of {kept} kept edges shown")
+    sees(other, ".empty", "No run is like that")
+
+
+def clear(server):
+    """Take every run off a server that has no worker."""
+    for run in server.ask("GET", "runs?limit=200")["items"]:
+        if run["status"] == "queued":
+            server.ask("POST", f"runs/{run['id']}/cancel")
+        server.ask("DELETE", f"runs/{run['id']}")
 
 
 def test_two_runs_are_compared(service, sweep, page):
@@ -404,11 +458,8 @@ def test_cancel_retry_delete_and_the_note(idle, queued, page):
     line.wait_for(state="detached")
 
 
-def test_an_empty_list_says_what_to_do(tmp_path, page, idle):
-    for run in idle.ask("GET", "runs")["items"]:
-        if run["status"] == "queued":
-            idle.ask("POST", f"runs/{run['id']}/cancel")
-        idle.ask("DELETE", f"runs/{run['id']}")
+def test_an_empty_list_says_what_to_do(idle, page):
+    clear(idle)
     page.goto(idle.url)
     said = sees(page, ".empty", "No runs yet").inner_text()
     assert "discover submit" in said
