@@ -55,14 +55,16 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, *words: str, token: str | None = None) -> Iterator[Served]:
-    """A server on a fresh database in `folder`, with more words of the command line."""
+def served(
+    folder: Path, *words: str, token: str | None = None, port: str = "0"
+) -> Iterator[Served]:
+    """A server on the database in `folder`, with more words of the command line."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     env.pop("DISCOVER_TOKEN", None)
     if token is not None:
         env["DISCOVER_TOKEN"] = token
     command = [sys.executable, "-m", "discover.cli", "serve", "--db", str(folder / "runs.db"),
-               "--port", "0", *words]  # fmt: skip
+               "--port", port, *words]  # fmt: skip
     log = folder / "serve.log"
     with log.open("w") as out:
         process = subprocess.Popen(
