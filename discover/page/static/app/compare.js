@@ -19,6 +19,7 @@ export async function showCompare(context) {
     fill(result, h("p.empty", null, "Choose two circuits of one model: runs, or a known circuit that one of them is to be held against."));
     return;
   }
+  fill(result, h("p.hint", { role: "status" }, "Comparing ..."));
   context.title(`${named(left)} and ${named(right)}`);
   try {
     const found = await get("compare", { left, right });

@@ -46,7 +46,7 @@ class RunView {
     this.reason = h("div");
     this.facts = h("div");
     this.note = h("p.note");
-    this.circuit = h("div.circuit-place");
+    this.circuit = h("div.circuit-place", null, h("p.hint", null, "Loading ..."));
     this.evaluations = h("div");
     this.details = h("div");
     this.drawn = { decided: -1, status: null };
