@@ -87,15 +87,13 @@ def serve(
     )
     try:
         from discover.service.app import make_app
-        from discover.service.serving import address_of, listen
+        from discover.service.serving import address_of, ended_by_signals, listen
         from discover.service.serving import serve as run_server
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "uvicorn", "starlette", "pydantic"):
             raise
         raise InputError(f"`discover serve` needs {error.name}: {INSTALL}") from error
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     with open_store(db) as store, listen(host, port) as sock:
         url = address_of(sock) + "/"
         local = None if no_worker else _local_worker(db, worker)
@@ -113,13 +111,11 @@ def serve(
 
                 webbrowser.open(url)
 
-        if local is not None:
-            local.start()
         try:
-            run_server(make_app(store, settings), sock, ready)
-        except KeyboardInterrupt:
-            # uvicorn raises the signal again that ended it: that was its good end.
-            pass
+            with ended_by_signals():
+                if local is not None:
+                    local.start()
+                run_server(make_app(store, settings), sock, ready)
         finally:
             if local is not None:
                 click.echo("stopping the worker ...", err=True)

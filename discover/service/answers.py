@@ -139,7 +139,11 @@ async def _validation_error(_request: Request, error: Exception) -> Json:
     found = error.errors()
     if any(each["type"] == "json_invalid" for each in found):
         return problem(422, "ValidationError", _reason(found[0]))
-    fields = [{"field": _field(each["loc"]), "message": _reason(each)} for each in found[:50]]
+    reasons: dict[str, str] = {}
+    # One reason a field: where several kinds are allowed, pydantic says why it is none of each.
+    for each in sorted(found, key=lambda each: each["type"] != "path"):
+        reasons.setdefault(_field(each["loc"]), _reason(each))
+    fields = [{"field": name, "message": reason} for name, reason in reasons.items()][:50]
     text = "; ".join(": ".join(filter(None, each.values())) for each in fields)
     return problem(422, "ValidationError", text, fields)
 
@@ -169,9 +173,10 @@ def _reason(found: Mapping[str, Any]) -> str:
 
 async def _http_error(_request: Request, error: Exception) -> Json:
     assert isinstance(error, HTTPException)
-    status = error.status_code
+    # Starlette says 400 of a body that is no JSON at all, or holds a number of 5,000 digits.
+    status = 422 if error.status_code == 400 else error.status_code
     known = {404: "there is nothing at this address", 405: "this address takes no such method"}
-    known[400] = "the request's body cannot be read"
+    known[422] = "the request's body cannot be read"
     text = known.get(status) or HTTPStatus(status).phrase
-    kinds = {404: "NotFoundError", 405: "MethodError", 400: "ValidationError"}
+    kinds = {404: "NotFoundError", 405: "MethodError", 422: "ValidationError"}
     return problem(status, kinds.get(status, "HttpError"), text, headers=error.headers)

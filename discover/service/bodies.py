@@ -144,7 +144,7 @@ class NewSweep(Behaviour):
 
     taus: (
         Annotated[
-            list[Annotated[float, Field(gt=0, strict=True)]],
+            list[Annotated[float, Field(strict=True)]],
             Field(min_length=1, max_length=MOST_TAUS),
         ]
         | Annotated[StrictStr, Field(min_length=1, max_length=2000)]

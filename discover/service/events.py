@@ -35,6 +35,16 @@ ENDED = ("done", "failed", "interrupted", "cancelled")
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 """nginx would otherwise keep events back until it has a bufferful."""
 
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["decisions", "run", "end"]},
+        "data": {"type": "string", "description": "JSON."},
+        "id": {"type": "string", "description": "The last step that has been sent."},
+    },
+}
+
 Step = Annotated[int, Query(ge=-1, le=SAFE_INT, description="The last step seen.")]
 
 
@@ -48,7 +58,7 @@ Step = Annotated[int, Query(ge=-1, le=SAFE_INT, description="The last step seen.
             "description": "`decisions` (data: `{items: [...]}`, id: the last step), `run` (data: "
             "the run, whenever it has changed), and `end` (data: the run), after which the stream "
             "closes.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": _EVENT}},
         },
     },
 )

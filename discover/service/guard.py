@@ -31,8 +31,11 @@ BODY_SECONDS = 30.0
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 
+CYTOSCAPE_STYLE = "sha256-pgvDUBa4IjFA2yuSJ2cqcyxmNYJMborsd0ORcRv9vw8="
+"""The one style sheet that Cytoscape.js writes into the page: its container is positioned."""
+
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    f"default-src 'none'; script-src 'self'; style-src 'self' '{CYTOSCAPE_STYLE}'; img-src 'self' data: blob:; "
     "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )

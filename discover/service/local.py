@@ -60,13 +60,20 @@ class LocalWorker:
                 # The first asks for the end of the receiver at hand, the second of the decision.
                 with contextlib.suppress(ProcessLookupError):
                     process.send_signal(signal.SIGTERM)
-                with contextlib.suppress(subprocess.TimeoutExpired):
+                try:
                     process.wait(seconds)
+                    break
+                except subprocess.TimeoutExpired:
+                    continue
+                except KeyboardInterrupt:
+                    # Asked for twice: it is not waited for.
+                    process.kill()
                     break
             else:
                 log.warning("the local worker did not end; killed (its run is taken up later)")
                 process.kill()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _keep(self) -> None:
         pause = self.pause
