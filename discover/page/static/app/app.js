@@ -103,6 +103,7 @@ function begin(page) {
   }
   const container = h("div.view", { "data-page": page ?? null });
   fill(main, container);
+  setTimeout(() => container.childElementCount || fill(container, h("p.hint", null, "Loading ...")), 300);
   window.scrollTo(0, 0);
   return container;
 }

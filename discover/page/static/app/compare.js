@@ -8,6 +8,7 @@ import { figure, model, plural, setting, short, source, whole } from "./format.j
 
 const KNOWN = "canonical:";
 const SIDES = { both: "Shared", left: "Only left", right: "Only right" };
+const OVERLAP = { both: "shared", left: "only_left", right: "only_right" };
 
 export async function showCompare(context) {
   context.title("Compare");
@@ -18,6 +19,7 @@ export async function showCompare(context) {
     fill(result, h("p.empty", null, "Choose two circuits of one model: runs, or a known circuit that one of them is to be held against."));
     return;
   }
+  fill(result, h("p.hint", { role: "status" }, "Comparing ..."));
   context.title(`${named(left)} and ${named(right)}`);
   try {
     const found = await get("compare", { left, right });
@@ -75,7 +77,7 @@ function draw(context, element, found) {
     differences(found.spec_differences),
     roles(found.roles),
     pictures,
-    lists(view));
+    lists(found));
   drawPictures(context, pictures, view, left, right);
 }
 
@@ -187,13 +189,15 @@ function link(both, context) {
   return mounted;
 }
 
-function lists(view) {
-  const bySide = (which) => view.edges.filter((edge) => edge.side === which);
+function lists(found) {
+  const { view } = found;
+  const drawn = (which) => view.edges.filter((edge) => edge.side === which).map((edge) => `${edge.sender}->${edge.receiver}`);
+  const names = { both: drawn("both"), left: found.extra ?? drawn("left"), right: found.missing ?? drawn("right") };
   return h("section", null, h("h2", null, "Edges"),
-    view.shown < view.total ? h("p.hint", null, `The ${whole(view.shown)} edges that are drawn, of ${whole(view.total)}.`) : null,
     Object.entries(SIDES).map(([which, name]) => {
-      const edges = bySide(which);
-      return h("details", null, h("summary", null, `${name} (${whole(edges.length)})`),
-        h("ul.edges", null, edges.map((edge) => h("li", null, h("code", null, `${edge.sender}->${edge.receiver}`)))));
+      const [all, { length }] = [found.edges[OVERLAP[which]], names[which]];
+      return h("details", null, h("summary", null, `${name} (${whole(all)})`),
+        length < all ? h("p.hint", null, `The ${whole(length)} of them that are drawn.`) : null,
+        h("ul.edges", null, names[which].map((edge) => h("li", null, h("code", null, edge)))));
     }));
 }

@@ -62,6 +62,11 @@ export function source(name) {
   return (name ?? "").replace(/^sha256:[0-9a-f]{64}\//, "").replace(/^.*[/\\]/, "");
 }
 
+// An error's text without the hashes of stored files, which say nothing to anyone.
+export function readable(text) {
+  return (text ?? "").replaceAll(/sha256:[0-9a-f]{64}\//g, "");
+}
+
 // A model's name; of a directory its last part.
 export function model(name) {
   return /^([/\\]|[A-Za-z]:[/\\])/.test(name ?? "") ? source(name.replace(/[/\\]+$/, "")) : (name ?? "");

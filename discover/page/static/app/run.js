@@ -7,7 +7,7 @@ import { progress, status, workerLine, workers } from "./bits.js";
 import { cancelRun, deleteRun, editNote, retryRun } from "./dialogs.js";
 import { button, facts, fill, h, notice, say } from "./dom.js";
 import { showEvaluations } from "./evaluations.js";
-import { ablation, ACTIVE, cancellable, damage, duration, figure, model, moment, setting, short, source, whole } from "./format.js";
+import { ablation, ACTIVE, cancellable, damage, duration, figure, model, moment, readable, setting, short, source, whole } from "./format.js";
 import { promptsPanel } from "./prompts.js";
 
 const REFRESH = 2000;
@@ -39,13 +39,14 @@ class RunView {
     this.settings = settings;
     this.status = status();
     this.progress = progress("Decisions");
+    this.bar = h("div.big-progress", null, this.progress.element);
     this.line = workerLine();
     this.live = h("span.hint", { role: "status" });
     this.problem = h("div");
     this.reason = h("div");
     this.facts = h("div");
     this.note = h("p.note");
-    this.circuit = h("div.circuit-place");
+    this.circuit = h("div.circuit-place", null, h("p.hint", null, "Loading ..."));
     this.evaluations = h("div");
     this.details = h("div");
     this.drawn = { decided: -1, status: null };
@@ -70,9 +71,9 @@ class RunView {
     return [
       h("div.title", null, h("h1", { tabindex: "-1" }, "Run ", h("code", null, short(run.id))), this.status.element, this.live,
         h("span.spread"), this.actions),
-      h("div.big-progress", null, this.progress.element),
+      this.bar,
       this.line.element, this.problem, this.reason, this.note, this.facts,
-      h("section", { "aria-labelledby": "circuit-title" }, h("h2", { id: "circuit-title" }, "Circuit"), this.circuit, this.downloads()),
+      h("section", { "aria-labelledby": "circuit-title" }, h("h2.circuit-title", { id: "circuit-title" }, "Circuit"), this.circuit, this.downloads()),
       h("section", null, h("h2", null, "Evaluations"), this.evaluations),
       h("section", null, h("h2", null, "How it was made"), promptsPanel(run), this.details),
     ];
@@ -93,6 +94,7 @@ class RunView {
     const now = this.run;
     this.status.update(now);
     this.progress.update(now);
+    this.bar.hidden = now.status === "done";
     const done = now.status === "done";
     this.files.hidden = !done;
     this.noFiles.hidden = done;
@@ -110,7 +112,7 @@ class RunView {
   drawReason(run) {
     const from = run.decided ? `goes on from decision ${whole(run.decided)}` : "starts it again";
     const text = {
-      failed: [h("strong", null, "It failed: "), run.error ?? "no reason is stored.", h("br"), `Mend the cause, then Retry ${from}.`],
+      failed: [h("strong", null, "It failed: "), h("span.reason", null, readable(run.error) || "no reason is stored."), h("br"), `Mend the cause; Retry then ${from}.`],
       interrupted: [`It was interrupted. Retry ${from}.`],
       cancelled: [`It was cancelled. Retry ${from}.`],
     }[run.status];
@@ -126,8 +128,7 @@ class RunView {
     return facts([
       ["Model", model(run.model)],
       ["Task", source(run.task)],
-      ["Metric", run.unit ? `${run.metric} (${run.unit})` : run.metric],
-      ["Ablation", ablation(run)],
+      ["Measured", `${run.metric}, ${ablation(run)}`],
       ["Tau", figure(run.tau, 6)],
       ["Kept edges", run.kept === null ? "" : `${whole(run.kept)} of ${whole(run.edges)}`],
       ["Damage", damage(run)],
@@ -135,9 +136,7 @@ class RunView {
       ["Prompts", `${run.prompts ?? "as the task has it"}${spec.seed === undefined ? "" : `, seed ${spec.seed}`}`],
       ["Time", run.seconds ? duration(run.seconds) : ""],
       ["Worker", ACTIVE.has(run.status) ? run.worker : ""],
-      ["Submitted", moment(run.created_at)],
       ["Sweeps", sweeps.length ? sweeps.map((id) => [h("a", { href: `#/sweeps/${part(id)}` }, h("code", null, short(id))), " "]) : ""],
-      ["Circuit", run.circuit_hash ? h("code", { title: `sha256 ${run.circuit_hash}` }, run.circuit_hash.slice(0, 12)) : ""],
     ]);
   }
 
@@ -146,7 +145,7 @@ class RunView {
     const rows = [
       ["Id", h("code", null, run.id)], ["Order", run.order], ["Engine", run.engine], ["Attempt", run.attempt],
       ["Evaluated edges", whole(run.evaluated)], ["Edges of dead nodes", whole(run.dead)],
-      ["Started", moment(run.started_at)], ["Finished", moment(run.finished_at)],
+      ["Circuit, SHA-256", run.circuit_hash && h("code", null, run.circuit_hash)], ["Submitted", moment(run.created_at)], ["Started", moment(run.started_at)], ["Finished", moment(run.finished_at)],
       ...Object.entries(run.spec ?? {}).map(([key, value]) => [key.replaceAll("_", " "), setting(value)]),
       ...Object.entries(run.versions ?? {}).map(([key, value]) => [`version of ${key}`, value]),
     ];

@@ -4,7 +4,7 @@ import { get, known, part, poll } from "./api.js";
 import { pager, progress, select, status, STATUSES, workerLine, workers } from "./bits.js";
 import { cancelRun, deleteRun, editNote, retryRun } from "./dialogs.js";
 import { arrange, bodyCell, button, fill, h, notice, say } from "./dom.js";
-import { ablation, ACTIVE, age, cancellable, damage, figure, model, moment, plural, short, source, whole } from "./format.js";
+import { ablation, ACTIVE, age, cancellable, damage, figure, model, moment, plural, readable, short, source, whole } from "./format.js";
 
 const LIMIT = 50;
 const COLUMNS = [
@@ -281,7 +281,7 @@ class Row {
     say(this.text.Age, age(run.created_at, now));
     this.text.Age.title = moment(run.created_at);
     say(this.text.Note, run.note ?? "");
-    if (run.status === "failed" && run.error) this.status.element.title = run.error;
+    if (run.status === "failed" && run.error) this.status.element.title = readable(run.error);
     else this.status.element.removeAttribute("title");
     this.buttons.cancel.hidden = !cancellable(run);
     this.buttons.retry.hidden = !["failed", "interrupted", "cancelled"].includes(run.status);
