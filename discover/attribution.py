@@ -25,24 +25,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from discover.ablation import Ablation, Carried, carried_by
-from discover.errors import SpecError
 from discover.graph import Edge
+from discover.methods import STEPS, check_method
 from discover.metrics import Metric, make_metric, per_prompt
 from discover.model import Hook, Model, NamedHook, logits_at
 from discover.model.senders import empty_outputs, sender_hooks
 from discover.prompts import PaddedPrompts, PromptPairs
-
-METHODS = {
-    "eap": "one gradient, at the clean prompts",
-    "eap-ig": "gradients averaged on the way from the ablated embeddings to the clean ones",
-}
-"""Every method by name, with what it does."""
-
-FLAT = ("kl", "l2")
-"""Metrics that are smallest at the clean prompts, where their gradient is zero: EAP is blind."""
-
-STEPS = 5
-"""How many gradients EAP-IG averages unless told otherwise, as in its paper."""
 
 ROWS = 64
 """About how many positions of prompts a CPU takes together; more take memory and save no time."""
@@ -88,19 +76,6 @@ def usual_chunk(model: Model, prompts: PromptPairs) -> int:
     """How many prompts are taken together unless told otherwise."""
     rows = ROWS if model.device == "cpu" else DEVICE_ROWS
     return max(1, rows // int(prompts.padded().clean.shape[1]))
-
-
-def check_method(method: str, metric: str, steps: int = STEPS) -> None:
-    """Raise SpecError if there is no such method, or it says nothing under this metric."""
-    if method not in METHODS:
-        raise SpecError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
-    if steps < 1:
-        raise SpecError(f"the number of steps must be at least 1, got {steps}")
-    if method == "eap" and metric in FLAT:
-        raise SpecError(
-            f"{metric} is smallest at the clean prompts, where its gradient is zero and EAP says "
-            "nothing; use the metric logit_diff (or prob_diff, nll), or the method eap-ig"
-        )
 
 
 def draft_of(

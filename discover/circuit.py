@@ -124,29 +124,27 @@ class Circuit:
 
 def connected_edges(graph: ComputationalGraph, edges: Iterable[Edge]) -> frozenset[Edge]:
     """The edges on a path of the given edges from the embedding to the logits."""
-    into: dict[Sender, list[Edge]] = {}
+    edges = list(edges)
+    nodes = {receiver: graph.nodes_of(receiver) for receiver in {e.receiver for e in edges}}
+    into: dict[Sender, list[Sender]] = {}
     out: dict[Sender, list[Edge]] = {}
     for edge in edges:
         out.setdefault(edge.sender, []).append(edge)
-        for node in graph.nodes_of(edge.receiver):
-            into.setdefault(node, []).append(edge)
+        for node in nodes[edge.receiver]:
+            into.setdefault(node, []).append(edge.sender)
     order = graph.sender_index
     fed = {Sender("embed")}
     # In the order of computation every sender comes after those that feed it.
     for node in sorted(into, key=order.__getitem__):
-        if any(edge.sender in fed for edge in into[node]):
+        if not fed.isdisjoint(into[node]):
             fed.add(node)
-    reaching: set[Sender] = set()
+    # An input counts as soon as a node that it feeds is known to reach the logits.
+    reaching = {receiver for receiver in nodes if receiver.kind == "logits"}
     connected: set[Edge] = set()
     for sender in sorted(out, key=order.__getitem__, reverse=True):
-        onward = [
-            edge
-            for edge in out[sender]
-            if edge.receiver.kind == "logits"
-            or any(node in reaching for node in graph.nodes_of(edge.receiver))
-        ]
+        onward = [edge for edge in out[sender] if edge.receiver in reaching]
         if onward:
-            reaching.add(sender)
+            reaching.update(graph.receivers_of(sender))
         if sender in fed:
             connected.update(onward)
     return frozenset(connected)

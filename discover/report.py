@@ -24,6 +24,11 @@ SUMMARY_KEYS = (
 ).split()
 """The keys of the one JSON object that `discover run --json` prints."""
 
+FACTS = (
+    *SUMMARY_KEYS,
+    *"status decided error created_at finished_at spec spec_hash versions evidence".split(),
+)
+"""The keys of a run's record as JSON."""
 
 TABLE = 2_000
 """Values of a component beyond which a table on a terminal shows nothing to anyone."""

@@ -15,12 +15,20 @@ from discover import __version__
 from discover.acdc import Decision, Speculation, circuit_of, search
 from discover.circuit import Circuit
 from discover.costs import Costs, Counting
-from discover.errors import DiscoverError, FencedError, MismatchError, RunError, StoppedError
+from discover.errors import (
+    DiscoverError,
+    FencedError,
+    MismatchError,
+    RunError,
+    StoppedError,
+    StoreUnavailableError,
+)
 from discover.graph import ComputationalGraph, Edge
 from discover.patching.reference import ReferencePatcher
 from discover.session import How, Session, check_how, numerics, prepare
 from discover.spec import ENGINES, RunSpec
 from discover.store import Lease, RunRecord, Store
+from discover.storedfiles import fetch
 from discover.tolerance import FINAL
 
 OnDecisions = Callable[[list[Decision]], None]
@@ -67,6 +75,7 @@ def run(
         KeyboardInterrupt: passed on, after the run is stored as interrupted.
     """
     observer, how = observer or Observer(), how or How()
+    fetch(store, spec)
     with open_session(spec, engine, how, observer) as session:
         return start(store, session, session.spec.tau, observer)
 
@@ -138,12 +147,10 @@ def resume(
     if record.status == "done":
         return record
     check_how(record.engine, how, record.spec.metric)
+    fetch(store, record.spec)
     observer.phase("loading the model")
-    unpinned = dataclasses.replace(record.spec, weights_hash="", prompts_hash="")
-    pinned, model, prompts = prepare(unpinned, how.device)
-    _check_same(record, pinned)
-    if model.graph != record.graph:
-        raise MismatchError(f"the graph of {record.model} is no longer that of run {record.id}")
+    pinned, model, prompts = prepare(record.spec.unpinned(), how.device)
+    _check_same(record, pinned, model.graph)
     observer.phase("running clean and corrupted prompts")
     with numerics(how, model):
         session = Session(pinned, model, prompts, record.engine, how)
@@ -151,7 +158,30 @@ def resume(
         return go_on(store, record.id, session, observer, session.speculation(pinned.tau))
 
 
-def _check_same(record: RunRecord, now: RunSpec) -> None:
+def take_up(
+    store: Store,
+    session: Session,
+    tau: float,
+    observer: Observer,
+    draft: Collection[Edge] | None = None,
+    *,
+    lease: Lease,
+) -> RunRecord:
+    """Search a run that a worker has claimed: begun now, or gone on with if it was begun before.
+
+    Raises:
+        MismatchError: the model or the prompts are no longer what the run was begun with.
+        RunError: the run failed, was stopped, or was taken over by another process.
+    """
+    if not store.begun(lease.run_id):
+        return start(store, session, tau, observer, draft, lease)
+    record = store.run(lease.run_id)
+    _check_same(record, session.spec, session.model.graph)
+    speculation = session.speculation(tau, draft)
+    return go_on(store, record.id, session, observer, speculation, lease)
+
+
+def _check_same(record: RunRecord, now: RunSpec, graph: ComputationalGraph) -> None:
     then = record.spec
     if then.weights_hash != now.weights_hash:
         raise MismatchError(
@@ -165,6 +195,14 @@ def _check_same(record: RunRecord, now: RunSpec) -> None:
             f"(sha256 {then.prompts_hash[:12]} then, {now.prompts_hash[:12]} now); the original "
             f"ones are in the database: discover export {record.id[:8]} --format prompts"
         )
+    if then.reference_hash != now.reference_hash:
+        raise MismatchError(
+            f"the reference prompts of {then.reference} are not those that run {record.id} was "
+            f"started with (sha256 {then.reference_hash[:12]} then, {now.reference_hash[:12]} "
+            "now); restore them, or start a new run"
+        )
+    if graph != record.graph:
+        raise MismatchError(f"the graph of {record.model} is no longer that of run {record.id}")
 
 
 def go_on(
@@ -210,6 +248,9 @@ def go_on(
         # The run is another's now: its status is none of ours.
         raise
     except BaseException as error:
+        if lease is not None and isinstance(error, StoreUnavailableError):
+            # A worker goes on when the database is back: the run is still its own.
+            raise
         stopped = isinstance(error, (KeyboardInterrupt, StoppedError))
         reason = str(error) if isinstance(error, DiscoverError) else repr(error)
         store.finish(

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from discover.attribution import STEPS, attribute, check_method
+from discover.attribution import attribute
 from discover.graph import ComputationalGraph
+from discover.methods import STEPS, check_method
 from discover.metrics import check_outputs
 from discover.session import How, ablation_of, check_device, numerics, prepare
 from discover.spec import METRICS, RunSpec

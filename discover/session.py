@@ -12,10 +12,11 @@ from jaxtyping import Float
 
 from discover.ablation import Ablation
 from discover.acdc import Speculation
-from discover.attribution import FLAT, attribute, check_method, draft_of, usual_chunk
+from discover.attribution import attribute, draft_of, usual_chunk
 from discover.capability import capability
 from discover.errors import MismatchError, PromptError, SpecError
 from discover.graph import Edge
+from discover.methods import FLAT, check_method
 from discover.metrics import MEASURES, check_outputs
 from discover.model import Model, load_model
 from discover.order import Order
@@ -23,8 +24,9 @@ from discover.patching.exact import ExactPatcher
 from discover.patching.memory import make_plan
 from discover.patching.reference import ReferencePatcher
 from discover.patching.selfcheck import check_all
-from discover.prompts import PromptPairs, read_prompts
+from discover.prompts import PromptPairs, Tokenizer, read_prompts
 from discover.spec import ENGINES, RunSpec
+from discover.storedfiles import path_of
 from discover.tasks import build_prompts, check_options, get_task
 
 SMALL_MODEL = 5_000_000
@@ -260,7 +262,7 @@ def prompts_of(spec: RunSpec, model: Model) -> PromptPairs:
             bos=spec.bos,
             options=spec.task_options,
         )
-    pairs = read_prompts(spec.prompts_file or "", model.tokenizer, spec.bos)
+    pairs = _read(spec.prompts_file or "", model.tokenizer, spec.bos)
     if spec.prompts is None:
         return pairs
     if len(pairs) < spec.prompts:
@@ -269,6 +271,15 @@ def prompts_of(spec: RunSpec, model: Model) -> PromptPairs:
         )
     first: PromptPairs = pairs[: spec.prompts]
     return first
+
+
+def _read(name: str, tokenizer: Tokenizer, bos: bool) -> PromptPairs:
+    """The pairs of a prompts file; errors call a stored one by its name, not by where it lies."""
+    path = path_of(name)
+    try:
+        return read_prompts(path, tokenizer, bos)
+    except PromptError as error:
+        raise PromptError(str(error).replace(str(path), name)) from error
 
 
 @contextlib.contextmanager

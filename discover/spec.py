@@ -181,6 +181,10 @@ class RunSpec:
             reference_hash=reference_hash,
         )
 
+    def unpinned(self) -> RunSpec:
+        """The same spec for whatever its model and prompts are by now."""
+        return dataclasses.replace(self, weights_hash="", prompts_hash="", reference_hash="")
+
 
 def _json_object(options: dict[str, Any]) -> dict[str, Any]:
     """A deep copy of the options as JSON gives them back; what JSON cannot hold is an error."""

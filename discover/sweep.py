@@ -11,6 +11,7 @@ from discover.run import Observer, go_on, open_session, start
 from discover.session import How, Session
 from discover.spec import ENGINES, RunSpec
 from discover.store import RunRecord, Store
+from discover.storedfiles import fetch
 
 
 def sweep(
@@ -37,6 +38,7 @@ def sweep(
     how, observer = how or How(), observer or Observer()
     if how.draft is not None:
         raise SpecError("a sweep drafts each threshold from its neighbour; give it no other draft")
+    fetch(store, spec)
     records: list[RunRecord] = []
     neighbour: Collection[Edge] | None = None
     with open_session(spec, engine, how, observer) as session:

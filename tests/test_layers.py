@@ -22,15 +22,15 @@ PACKAGE = Path(discover.__file__).parent
 # `report` prints what `run` does; `working` takes submitted runs and runs them, `page` is
 # what a browser shows, `service` hands both out over HTTP.
 RANKS = """
-    errors tolerance graph circuit order acdc thresholds spec prompts labelled planted tasks
-    catalogue canonical loading tracr anatomy metrics capability model ablation patching attribution
-    evaluation export store costs session scoring exploring run sweep evaluating variation report
-    working page service cli
+    errors tolerance sizes graph circuit order acdc thresholds spec methods prompts labelled planted
+    tasks catalogue canonical loading tracr anatomy metrics capability model ablation patching
+    attribution evaluation export store costs storedfiles session scoring exploring run sweep
+    evaluating variation report working page service cli
 """.split()
 
 NO_TORCH = """
-    errors tolerance graph circuit order acdc thresholds spec prompts labelled planted tasks
-    catalogue canonical export store costs report page service cli
+    errors tolerance sizes graph circuit order acdc thresholds spec methods prompts labelled planted
+    tasks catalogue canonical export store costs report page service cli
 """.split()
 
 

@@ -22,10 +22,11 @@ from discover.graph import Receiver
 from discover.model import Model, load_model, wrap_module
 from discover.patching.engine import EngineState
 from discover.patching.exact import ExactPatcher
-from discover.patching.memory import Load, make_plan, parse_size, show_size
+from discover.patching.memory import Load, make_plan
 from discover.patching.reference import ReferencePatcher
 from discover.patching.selfcheck import check_all
 from discover.session import How, Session
+from discover.sizes import parse_size, show_size
 from discover.spec import RunSpec
 from discover.tasks import build_prompts
 

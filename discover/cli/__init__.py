@@ -11,8 +11,10 @@ from discover import __version__
 from discover.cli import (
     comparing,
     evaluating,
+    keeping,
     listing,
     patching,
+    queueing,
     searching,
     showing,
     stored,
@@ -50,6 +52,8 @@ def cli() -> None:
     """Find circuits in language models by exact path patching (ACDC)."""
 
 
-for _module in (searching, evaluating, comparing, patching, stored, showing, listing):
+for _module in (
+    searching, queueing, evaluating, comparing, patching, stored, keeping, showing, listing
+):  # fmt: skip
     for _command in _module.COMMANDS:
         cli.add_command(_command)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from discover.errors import InputError
+from discover.methods import METHODS
 from discover.order import ORDERS
+from discover.sizes import parse_size
 from discover.spec import ABLATIONS, DTYPES, ENGINES, MEANS, METRICS, RunSpec
 
 if TYPE_CHECKING:
@@ -191,8 +193,6 @@ def make_how(store: Store, given: dict[str, Any]) -> How:
 
     An earlier run's decisions are read from the store.
     """
-    from discover.attribution import METHODS
-    from discover.patching.memory import parse_size
     from discover.session import How
 
     memory, draft = given["memory"], given.get("draft")

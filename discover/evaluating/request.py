@@ -8,7 +8,7 @@ from discover.ablation import Ablation
 from discover.errors import SpecError
 from discover.evaluation import hypotheses
 from discover.evaluation.settings import Budget, Settings
-from discover.patching.memory import parse_size
+from discover.sizes import parse_size
 
 
 @dataclass(frozen=True)

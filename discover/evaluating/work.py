@@ -22,12 +22,13 @@ from discover.evaluation.figures import Measurement
 from discover.evaluation.measuring import Evaluation, evaluate
 from discover.graph import Edge
 from discover.model import Model, load_model
-from discover.patching.memory import parse_size
 from discover.prompts.reading import clean_tokens
 from discover.run import versions
 from discover.session import How, ablation_of, check_device, numerics
+from discover.sizes import parse_size
 from discover.spec import RunSpec
 from discover.store import EvaluationRecord, RunRecord, Store
+from discover.storedfiles import fetch
 from discover.tasks import get_task
 
 
@@ -71,6 +72,7 @@ def evaluate_runs(
     jobs: list[_Job] = []
     seen: dict[str, set[Tokens]] = {}
     for record in records:
+        fetch(store, record.spec)
         rows = list(store.decisions(record.id))
         ranking = ranked_edges(record.graph, scores_of(rows))
         circuit = circuit_of(record.graph, rows)

@@ -19,13 +19,14 @@ from discover.graph import Receiver
 from discover.model import Model, logits_at
 from discover.model.senders import SenderOutputs, empty_outputs, sender_hooks
 from discover.patching.damage import LOGIT
-from discover.patching.memory import SHARE, free_memory, show_size
+from discover.patching.memory import SHARE, free_memory
 from discover.patching.reference import (
     Correction,
     ReferenceRunner,
     Removed,
 )
 from discover.prompts import PromptPairs
+from discover.sizes import show_size
 
 __all__ = ["CircuitRunner", "fitting_prompts"]
 

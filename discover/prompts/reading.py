@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from discover.errors import PromptError
 from discover.prompts.encoding import Tokenizer
 from discover.prompts.pairs import PromptPair, PromptPairs
-from discover.prompts.rows import check_columns, pair_of, parse_json, refuse
+from discover.prompts.rows import check_columns, check_row, pair_of, parse_json, refuse
 from discover.prompts.tables import DELIMITERS, NAMES, records, row_of, wrong_delimiter
 
 
@@ -21,6 +22,45 @@ def read_prompts(path: str | Path, tokenizer: Tokenizer, bos: bool = False) -> P
     if Path(path).suffix.lower() in DELIMITERS:
         return read_table(path, tokenizer, bos)
     return read_jsonl(path, tokenizer, bos)
+
+
+def check_text(name: str | Path, text: str) -> None:
+    """Refuse the text of a prompts file as far as no tokenizer is needed for that.
+
+    Raises:
+        PromptError: it is empty, or has malformed lines; the first few are named.
+    """
+    delimiter = DELIMITERS.get(Path(name).suffix.lower())
+    text = text.removeprefix("\ufeff")
+    problems: list[str] = []
+    columns: list[str] | None = None
+    number = pairs = 0
+    lines = _json_lines(text) if delimiter is None else records(text, delimiter)
+    for number, cells in lines:
+        try:
+            if isinstance(cells, PromptError):
+                raise cells
+            if isinstance(cells, str):
+                check_row(parse_json(cells))
+            elif columns is None:
+                columns = _columns(cells)
+                continue
+            else:
+                check_row(row_of(columns, cells))
+            pairs += 1
+        except PromptError as error:
+            problems.append(f"line {number}: {error}")
+            if delimiter is not None and columns is None:
+                break
+    refuse(f"prompts file {name}", "line", problems)
+    if not pairs:
+        raise PromptError(f"there are no prompts in the file {name}")
+
+
+def _json_lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that are not empty, by their numbers."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
 
 
 def clean_tokens(jsonl: str) -> set[tuple[int, ...]]:
@@ -40,12 +80,10 @@ def read_jsonl(path: str | Path, tokenizer: Tokenizer, bos: bool = False) -> Pro
         PromptError: the file cannot be read, is empty, or has malformed lines.
     """
     path = Path(path)
-    text = _text(path).replace("\r\n", "\n").replace("\r", "\n")
+    text = _text(path)
     pairs: list[PromptPair] = []
     problems: list[str] = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
+    for number, line in _json_lines(text):
         try:
             pairs.append(pair_of(parse_json(line), tokenizer, bos))
         except PromptError as error:

@@ -154,6 +154,27 @@ def pair_of(data: object, tokenizer: Tokenizer, bos: bool = False) -> PromptPair
     Raises:
         PromptError: it is no object, or a value is missing, unknown or of the wrong kind.
     """
+    found, positions, roles = check_row(data)
+    if any(key.endswith("_tokens") for key in found):
+        return _from_tokens(found, tokenizer, bos, positions, roles)
+    return make_pair(
+        tokenizer,
+        found["clean"],
+        found["corrupted"],
+        _strings(found, "correct"),
+        _strings(found, "incorrect"),
+        answer_positions=positions,
+        roles=roles,
+        bos=bos,
+    )
+
+
+def check_row(data: object) -> tuple[dict[str, Any], list[int], dict[str, int]]:
+    """A pair's JSON object, its answer positions and roles, as far as no tokenizer is needed.
+
+    Raises:
+        PromptError: it is no object, or a value is missing, unknown or of the wrong kind.
+    """
     if not isinstance(data, dict):
         raise PromptError(f"must be a JSON object, not {type(data).__name__}")
     if unknown := sorted(map(repr, set(data) - set(FIELDS))):
@@ -170,18 +191,9 @@ def pair_of(data: object, tokenizer: Tokenizer, bos: bool = False) -> PromptPair
     ):
         raise PromptError("'roles' must map names to positions")
     _check_text([data["clean"], data["corrupted"], *roles])
-    if any(key.endswith("_tokens") for key in data):
-        return _from_tokens(data, tokenizer, bos, positions, roles)
-    return make_pair(
-        tokenizer,
-        data["clean"],
-        data["corrupted"],
-        _strings(data, "correct"),
-        _strings(data, "incorrect"),
-        answer_positions=positions,
-        roles=roles,
-        bos=bos,
-    )
+    for key in ("correct", "incorrect"):
+        _strings(data, key)
+    return data, positions, roles
 
 
 def _from_tokens(

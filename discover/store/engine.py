@@ -75,6 +75,8 @@ class Database:
         """The SQLite file, or None on other databases."""
         self.label = str(self.path) if self.path else self.url.render_as_string()
         """The database's name for messages, without a password."""
+        self.opened = False
+        """Whether the database is known to have the schema; from then on its file must be there."""
         self.engine = self._connectable()
 
     def _connectable(self) -> sa.Engine:
@@ -136,6 +138,12 @@ class Database:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
+        if self.opened and self.path is not None and not self.path.exists():
+            # Connections that are open would go on in the file where it is now, and new ones make
+            # an empty one in its place.
+            raise StoreUnavailableError(
+                f"database {self.label} is not there any more; put it back, or start again"
+            )
         try:
             yield
         except (OperationalError, InterfaceError, PoolTimeoutError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, get_args
 
 import sqlalchemy as sa
@@ -85,6 +86,7 @@ class Listing:
             return {row[0]: row[1] for row in connection.execute(query)}
 
 
+@cache
 def _all_runs() -> sa.Subquery:
     """Every run that has begun, with its job if it has one, and every job without a run."""
     # A job that has ended says no more than its run, which may since have been gone on with by

@@ -157,9 +157,9 @@ class Queue:
         }
         connection.execute(sa.update(jobs).where(jobs.c.id == row["id"]).values(**mine))
         connection.execute(sa.update(runs).where(runs.c.id == row["id"]).values(attempt=attempt))
-        connection.execute(
-            sa.update(workers).where(workers.c.id == worker).values(run_id=row["id"])
-        )
+        at_it = sa.case((workers.c.id == worker, row["id"]), else_=None)
+        mine_or_theirs = sa.or_(workers.c.id == worker, workers.c.run_id == row["id"])
+        connection.execute(sa.update(workers).where(mine_or_theirs).values(run_id=at_it))
         return Claim(
             Lease(row["id"], worker, attempt),
             spec,

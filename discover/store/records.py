@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from discover.acdc import Decision
 from discover.errors import GraphError, SpecError, StoreError
-from discover.graph import ComputationalGraph
+from discover.graph import ComputationalGraph, Edge
 from discover.spec import RunSpec
 from discover.store.contract import RunRecord
 
@@ -24,6 +25,35 @@ def record_of(row: Mapping[Any, Any]) -> RunRecord:
     except (SpecError, GraphError, TypeError) as error:
         raise StoreError(f"run {row['id']} cannot be read: {error}") from error
     return RunRecord(spec=spec, graph=graph, **{name: row[name] for name in names})
+
+
+def decisions_of(
+    graph: ComputationalGraph, run_id: str, rows: Iterable[Mapping[str, Any]]
+) -> Iterator[Decision]:
+    """The decisions in rows of a run, as `decision_rows` gives them.
+
+    Raises:
+        StoreError: a row is no edge of the graph.
+    """
+    senders = {sender.name: sender for sender in graph.senders}
+    receivers = {r.name: (r, graph.n_senders_of(r)) for r in graph.receivers}
+    place = graph.sender_index
+    for row in rows:
+        sender = senders.get(row["sender"])
+        receiver, feeding = receivers.get(row["receiver"], (None, 0))
+        if sender is None or receiver is None or place[sender] >= feeding:
+            raise StoreError(
+                f"step {row['step']} of run {run_id} is about {row['sender']}->"
+                f"{row['receiver']}, which is no edge of its graph; the row is damaged"
+            )
+        yield Decision(
+            row["step"],
+            Edge(sender, receiver),
+            row["before"],
+            row["after"],
+            row["outcome"],
+            row["float64"],
+        )
 
 
 def storable(text: str) -> str:

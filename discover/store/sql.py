@@ -13,8 +13,11 @@ import sqlalchemy as sa
 
 from discover.acdc import Decision
 from discover.errors import StoreError
-from discover.graph import ComputationalGraph, Edge
+from discover.graph import ComputationalGraph
 from discover.spec import RunSpec
+from discover.store.circuits import CHUNK as _CHUNK
+from discover.store.circuits import COLUMNS as _COLUMNS
+from discover.store.circuits import Circuits
 from discover.store.contract import STATUSES, SUMMARY, Lease, OnCommit, RunRecord
 from discover.store.engine import BUSY_TIMEOUT, Database
 from discover.store.evaluations import Evaluations, delete_evaluations
@@ -23,7 +26,7 @@ from discover.store.migrate import prepare
 from discover.store.prompts import drop_unused_prompts, store_prompts
 from discover.store.protocol import WholeStore
 from discover.store.queue import Queue, check_idle, check_lease, end_job, fenced, lock_job
-from discover.store.records import record_of, storable
+from discover.store.records import decisions_of, record_of, storable
 from discover.store.refs import find_one
 from discover.store.sweeps import Sweeps, drop_unused_files, leave_sweeps
 from discover.store.tables import (
@@ -37,11 +40,6 @@ from discover.store.tables import (
 )
 from discover.store.writer import DecisionWriter
 
-_CHUNK = 5000
-"""Decisions read at a time: flat memory, and no transaction open while the caller works."""
-
-_COLUMNS = ("step", "sender", "receiver", "before", "after", "score", "outcome", "float64")
-
 # The steps stored are 0 to n-1, so the last one tells their number from the key alone, without
 # reading the rows.
 _DECIDED = (
@@ -52,7 +50,7 @@ _DECIDED = (
 )
 
 
-class Store(Evaluations, Listing, Queue, Sweeps):
+class Store(Circuits, Evaluations, Listing, Queue, Sweeps):
     """Runs and all that belongs to them in one SQL database; safe to share between threads.
 
     Open it with `Store.open`; use it as a context manager, or `close` it. Every method that
@@ -78,6 +76,7 @@ class Store(Evaluations, Listing, Queue, Sweeps):
         database = Database(url, busy_timeout)
         try:
             prepare(database, create=create)
+            database.opened = True
         except BaseException:
             database.close()
             raise
@@ -226,26 +225,15 @@ class Store(Evaluations, Listing, Queue, Sweeps):
         Raises:
             StoreError: there is no such run, a step is missing, or a row is no edge of its graph.
         """
-        graph = self._get(run_id).graph
-        senders = {sender.name: sender for sender in graph.senders}
-        receivers = {r.name: (r, graph.n_senders_of(r)) for r in graph.receivers}
-        place = graph.sender_index
-        for row in self.decision_rows(run_id):
-            sender = senders.get(row["sender"])
-            receiver, feeding = receivers.get(row["receiver"], (None, 0))
-            if sender is None or receiver is None or place[sender] >= feeding:
-                raise StoreError(
-                    f"step {row['step']} of run {run_id} is about {row['sender']}->"
-                    f"{row['receiver']}, which is no edge of its graph; the row is damaged"
-                )
-            yield Decision(
-                row["step"],
-                Edge(sender, receiver),
-                row["before"],
-                row["after"],
-                row["outcome"],
-                row["float64"],
-            )
+        return decisions_of(self._get(run_id).graph, run_id, self.decision_rows(run_id))
+
+    def kept_decisions(self, run_id: str) -> Iterator[Decision]:
+        """A run's decisions to keep an edge, in step order: its circuit, without all the rest.
+
+        Raises:
+            StoreError: there is no such run, or a row is no edge of its graph.
+        """
+        return decisions_of(self._get(run_id).graph, run_id, self.kept_rows(run_id))
 
     def decision_rows(self, run_id: str) -> Iterator[dict[str, Any]]:
         """A run's decisions in step order as plain values, keyed by column.
@@ -300,6 +288,12 @@ class Store(Evaluations, Listing, Queue, Sweeps):
         if found is None:
             raise self._missing(run_id)
         return str(found)
+
+    def begun(self, run_id: str) -> bool:
+        """Whether a run has been stored, or is at most submitted."""
+        query = sa.select(runs.c.id).where(runs.c.id == run_id)
+        with self._database.read() as connection:
+            return connection.execute(query).scalar() is not None
 
     def start(self, run_id: str, lease: Lease | None = None) -> int:
         """Mark a run as running: begun now if it never was, its error and results cleared.

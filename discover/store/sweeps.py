@@ -105,6 +105,18 @@ class Sweeps:
             if gone.rowcount != 1:
                 raise StoreError(f"there is no sweep {sweep_id!r} in {self._database.label}")
 
+    def neighbour(self, batch_key: str, tau: float) -> str | None:
+        """The finished run of a batch whose tau is the nearest larger one, if there is any."""
+        query = (
+            sa.select(jobs.c.id)
+            .where(jobs.c.batch_key == batch_key, jobs.c.tau > tau, jobs.c.status == "done")
+            .order_by(jobs.c.tau)
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            found = connection.execute(query).scalar()
+        return None if found is None else str(found)
+
     def set_note(self, ref: str, note: str) -> None:
         """Write what a person wants to remember of a run; empty text takes it away.
 
