@@ -321,6 +321,22 @@ def test_a_lease_is_the_workers_own_and_not_another_ones_of_that_number(store: C
     assert contents(store) == before
 
 
+@pytest.mark.parametrize("what", WRITES)
+def test_a_workers_earlier_lease_on_its_own_run_is_worth_nothing(store: Clocked, what: str) -> None:
+    store.submit(SPEC)
+    old = claimed(store, "slow").lease
+    if what != "create_run":
+        begin(store, old)
+    assert claimed(store, "slow").lease == dataclasses.replace(old, attempt=2)
+    before = contents(store)
+    if what in SILENT:
+        WRITES[what](store, old)
+    else:
+        with pytest.raises(FencedError):
+            WRITES[what](store, old)
+    assert contents(store) == before
+
+
 def test_a_worker_is_fenced_while_decisions_are_on_their_way(store: Clocked) -> None:
     store.submit(SPEC)
     old = claimed(store, "slow").lease

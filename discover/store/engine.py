@@ -147,10 +147,11 @@ class Database:
         try:
             yield
         except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-            # Not `str(error)`: that repeats the statement, and what people wrote is in there.
-            cause = str(getattr(error, "orig", None) or error)
+            first = _first(error)
+            # Not `str(first)`: that repeats the statement, and what people wrote is in there.
+            cause = str(getattr(first, "orig", None) or first)
             kind = StoreError if _PERMANENT.search(cause) else StoreUnavailableError
-            raise kind(self.explain(error)) from error
+            raise kind(self.explain(first)) from error
         except (SQLAlchemyError, UnicodeEncodeError, OverflowError) as error:
             lost = isinstance(error, DBAPIError) and error.connection_invalidated
             raise (StoreUnavailableError if lost else StoreError)(self.explain(error)) from error
@@ -168,6 +169,14 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def _first(error: Exception) -> Exception:
+    """What went wrong first: on a full disk SQLite gives up a savepoint, which is then missed."""
+    at: BaseException | None = error
+    while at is not None and "no such savepoint" in str(at):
+        at = at.__context__
+    return at if isinstance(at, DBAPIError) else error
 
 
 _PERMANENT = re.compile(
