@@ -19,11 +19,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from postgres import server_url
 
 import discover
 from discover.errors import StoreError
 from discover.store import Store, current, head, upgrade
-from discover.store.engine import Database, normalise_url
+from discover.store.engine import Database
 from discover.store.migrate import _first_migrations, migrations
 from discover.store.tables import REVISIONS, metadata
 
@@ -80,14 +81,9 @@ def test_the_tables_in_code_are_those_of_the_migrations(path: Path, tmp_path: Pa
     assert schema(path) == schema(other)
 
 
-@pytest.mark.skipif(
-    "DISCOVER_TEST_POSTGRES" not in os.environ, reason="DISCOVER_TEST_POSTGRES is not set"
-)
 def test_on_postgresql_too_whoever_creates_it_first(tmp_path: Path) -> None:
     name = f"discover_test_{uuid.uuid4().hex[:12]}"
-    server = sa.create_engine(
-        normalise_url(os.environ["DISCOVER_TEST_POSTGRES"]), isolation_level="AUTOCOMMIT"
-    )
+    server = sa.create_engine(server_url(), isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
     url = server.url.set(database=name).render_as_string(hide_password=False)
