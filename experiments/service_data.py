@@ -244,6 +244,7 @@ def _job(run: dict[str, Any], status: str) -> dict[str, Any]:
         "note": run["note"] or "", "attempt": int(status != "queued"),
         "worker": "worker-1" if status == "running" else None,
         "heartbeat_at": ALIVE if status == "running" else None,
+        "expires_at": ALIVE if status == "running" else None,
         "deaths": 0, "decided": 0, "error": None,
     }  # fmt: skip
 
@@ -263,7 +264,7 @@ def _store_rest(
             rows.append(_job(_run(len(ended) + len(rows), draw), status))
     connection.execute(sa.insert(jobs), rows)
     alive = {"host": "gpu-1", "pid": 1, "device": "cpu", "run_id": going["id"]}
-    times = {"started_at": going["updated_at"], "heartbeat_at": ALIVE}
+    times = {"started_at": going["updated_at"], "heartbeat_at": ALIVE, "expires_at": ALIVE}
     connection.execute(sa.insert(workers).values(id="worker-1", **alive, **times))
     for first in range(0, len(ended), len(TAUS)):
         _store_sweep(connection, ended[first : first + len(TAUS)], draw)

@@ -49,9 +49,7 @@ def forget_hearts(url: str) -> None:
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         old = datetime.now(UTC) - timedelta(hours=1)
-        connection.execute(
-            sa.update(jobs).where(jobs.c.status == "running").values(heartbeat_at=old)
-        )
+        connection.execute(sa.update(jobs).where(jobs.c.status == "running").values(expires_at=old))
     engine.dispose()
 
 

@@ -86,9 +86,10 @@ class Machine(RuleBasedStateMachine):
         """Whatever has happened: all can be deleted, and nothing is left of it."""
         if not hasattr(self, "store"):
             return
+        self.store.wait(LEASE + 1)
         for each in self.jobs.values():
             if each.job == "running":
-                self.store.cancel(each.id, lease=-1)
+                self.store.cancel(each.id)
             self.store.delete(each.id)
         assert not any(contents(self.store).values())
         self.store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as time
 import json
@@ -9,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -27,7 +29,7 @@ from helpers_store import (
     decision,
 )
 
-from discover.errors import FencedError, SpecError, StoreError
+from discover.errors import FencedError, SpecError, StoreError, StoreUnavailableError
 from discover.store import Claim, Lease, Store, queue
 from discover.store.queue import LEASE, MAX_DEATHS
 from discover.store.tables import jobs
@@ -150,12 +152,14 @@ def test_a_batch_goes_on_then_the_oldest_and_in_a_sweep_the_largest_tau(store: C
     again = store.submit(other)[1]
     order = [claimed(store, "b", batch_key=cold.batch_key).lease.run_id for _ in range(1)]
     assert order == [sweep[2]], "a worker that asks again gets back what it was at"
+    leases = {}
     for name, expected in (("c", sweep[1]), ("d", sweep[0]), ("e", late[0]), ("f", again[0])):
-        assert claimed(store, name, batch_key=cold.batch_key).lease.run_id == expected
+        leases[expected] = claimed(store, name, batch_key=cold.batch_key).lease
+        assert leases[expected].run_id == expected
     assert store.claim("g", batch_key=cold.batch_key) is None
     # ... and one that has another model at hand takes its own first, though it is the youngest.
-    store.retry(store.cancel(again[0], lease=-1).id)
-    store.retry(store.cancel(late[0], lease=-1).id)
+    for run_id in (again[0], late[0]):
+        store.release(leases[run_id])
     assert claimed(store, "h", batch_key=warm.batch_key).lease.run_id == again[0]
 
 
@@ -236,6 +240,70 @@ def test_machines_whose_clocks_differ_agree_on_who_is_dead(
             assert mine.lease.run_id == first, "oldest first whoever's clock wrote it"
         assert store.claim("here").lease.run_id == later
         assert store.claim("third") is None, "a beat by a clock that is behind is a beat"
+
+
+def test_a_lease_is_as_long_as_its_holder_says_whatever_others_have(store: Clocked) -> None:
+    store.submit(SPEC)
+    store.add_worker("slow", host="h", pid=1, device="cpu", lease=600)
+    slow = claimed(store, "slow", lease=600).lease
+    store.wait(599)
+    assert store.claim("quick", lease=1) is None
+    assert [w.alive for w in store.workers()] == [True]
+    assert store.beat("slow", slow, seconds=600).mine
+    store.wait(599)
+    assert store.claim("quick", lease=1) is None
+    assert [w.alive for w in store.workers()] == [True]
+    assert store.cancel(slow.run_id).cancelling, "alive, so it is asked to stop"
+    store.release(slow)
+    store.retry(slow.run_id)
+    assert store.job(slow.run_id).heartbeat_at is None
+
+    quick = claimed(store, "quick", lease=1).lease
+    store.wait(1.5)
+    assert claimed(store, "patient", lease=86_400).lease.attempt == quick.attempt + 1
+    store.wait(3600)
+    assert not store.beat("quick", quick).mine
+    assert store.claim("quick") is None, "it promised a day"
+
+
+def test_who_is_silent_for_longer_than_promised_is_not_asked_to_stop(store: Clocked) -> None:
+    store.submit(SPEC)
+    store.add_worker("w", host="h", pid=1, device="cpu", lease=2)
+    lease = claimed(store, "w", lease=2).lease
+    store.beat("w", lease, seconds=2)
+    store.wait(3)
+    assert [w.alive for w in store.workers()] == [False]
+    job = store.cancel(lease.run_id)
+    assert (job.status, job.cancelling) == ("cancelled", False)
+
+
+@pytest.mark.parametrize("end", ["release", "interrupted"])
+def test_a_run_cancelled_in_the_middle_of_being_given_back_is_cancelled(
+    store: Clocked, store_url: str, end: str
+) -> None:
+    """Between any two statements of one transaction another one may be through."""
+    run_id = store.submit(SPEC)[1][0]
+    lease = claimed(store, "w").lease
+    begin(store, lease)
+    store.start(run_id, lease)
+    with Store.open(store_url) as other:
+        threads: list[threading.Thread] = []
+
+        @sa.event.listens_for(store._database.engine, "after_cursor_execute")
+        def _(conn, cursor, statement, parameters, context, executemany) -> None:  # type: ignore[no-untyped-def]
+            if statement.startswith("UPDATE jobs") and not threads:
+                threads.append(threading.Thread(target=lambda: other.cancel(run_id)))
+                threads[0].start()
+                # On SQLite, and where the row is held, it waits for the end of the transaction.
+                threads[0].join(0.3)
+
+        if end == "release":
+            store.release(lease)
+        else:
+            store.finish(run_id, "interrupted", attempt=lease.attempt)
+        threads[0].join(30)
+    job = store.job(run_id)
+    assert (job.status, job.cancelling, job.worker) == ("cancelled", False, None)
 
 
 # Fencing
@@ -415,6 +483,98 @@ def test_rows_are_locked_in_one_order(store: Clocked) -> None:
     store.retry(run_id)
     check(lambda: store.cancel(run_id), "jobs", "runs")
     check(lambda: store.delete(run_id), "jobs", "runs")
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_decisions_whose_commit_was_not_answered_are_stored_once(
+    store: Clocked, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    run_id = store.submit(SPEC)[1][0]
+    lease = claimed(store, "w").lease
+    begin(store, lease)
+    attempt = store.start(run_id, lease)
+    database, lost = store._database, []
+    write = database.write
+
+    @contextlib.contextmanager
+    def answers_too_late() -> Iterator[sa.Connection]:
+        with write() as connection:
+            yield connection
+        if not lost:
+            lost.append(True)
+            if taken:
+                store.wait(LEASE + 1)
+                claimed(store, "quick")
+            raise StoreUnavailableError("the connection broke")
+
+    with store.writer(run_id, attempt=attempt, interval=0.01) as writer:
+        monkeypatch.setattr(database, "write", answers_too_late)
+        for step in range(3):
+            writer.add(decision(step))
+        writer._thread.join(10)
+        assert lost and writer._buffer, (
+            "the thread has given up, and holds what it knows nothing of"
+        )
+    monkeypatch.undo()
+    assert [row["step"] for row in store.decision_rows(run_id)] == [0, 1, 2]
+    listed = store.listed_run(run_id)
+    assert (listed.decided, listed.kept) == (3, 3)
+
+
+def test_rows_of_another_that_clash_are_never_taken_for_ones_own(
+    store: Clocked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = begin(store)
+    write, first = store._database.write, []
+
+    @contextlib.contextmanager
+    def away_once() -> Iterator[sa.Connection]:
+        if not first:
+            first.append(True)
+            raise StoreUnavailableError("not now")
+        with write() as connection:
+            yield connection
+
+    with (
+        pytest.raises(StoreError, match="clash with rows"),
+        store.writer(run_id, interval=0.01) as writer,
+    ):
+        monkeypatch.setattr(store._database, "write", away_once)
+        writer.add(decision(0, "removed"))
+        writer._thread.join(10)
+        decide(store, run_id, 1)
+    monkeypatch.undo()
+    assert [row["outcome"] for row in store.decision_rows(run_id)] == ["kept"]
+    assert store.listed_run(run_id).kept == 1
+
+
+def test_a_run_is_deleted_with_the_decisions_that_are_on_their_way(
+    store: Clocked, store_url: str
+) -> None:
+    run_id = begin(store)
+    deleted: list[threading.Thread] = []
+    with Store.open(store_url) as other:
+
+        @sa.event.listens_for(store._database.engine, "before_cursor_execute")
+        def _(conn, cursor, statement, parameters, context, executemany) -> None:  # type: ignore[no-untyped-def]
+            if statement.startswith("INSERT INTO decisions") and not deleted:
+                deleted.append(threading.Thread(target=gone))
+                deleted[0].start()
+                # It waits for the run's row, which the writer holds.
+                deleted[0].join(0.3)
+
+        failed: list[Exception] = []
+
+        def gone() -> None:
+            try:
+                other.delete(run_id)
+            except StoreError as error:
+                failed.append(error)
+
+        decide(store, run_id, 2)
+        deleted[0].join(30)
+    assert not failed
+    assert not any(contents(store).values())
 
 
 # Transitions

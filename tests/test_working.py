@@ -21,7 +21,7 @@ from discover import session as session_module
 from discover.costs import Counting
 from discover.errors import SpecError, StoreError
 from discover.run import How, Observer, StoppedError, resume, run
-from discover.store import Store
+from discover.store import Store, queue
 from discover.working import loop
 from discover.working.loop import Habits, Worker
 from discover.working.stopping import Stopping
@@ -506,6 +506,6 @@ def test_a_worker_long_silent_is_struck_off_the_list(
     store.add_worker("gone", host="h", pid=1, device="cpu")
     Worker(database_url, Habits(once=True)).work()
     assert [w.id for w in store.workers()] == ["gone"]
-    monkeypatch.setattr(loop, "FORGET", timedelta(0))
+    monkeypatch.setattr(queue, "FORGET", timedelta(0))
     Worker(database_url, Habits(once=True)).work()
     assert store.workers() == []

@@ -66,6 +66,7 @@ def _create_jobs() -> None:
         sa.Column("attempt", sa.Integer, nullable=False),
         sa.Column("worker", sa.String(64)),
         sa.Column("heartbeat_at", TIME),
+        sa.Column("expires_at", TIME),
         sa.Column("deaths", sa.Integer, nullable=False),
         sa.Column("decided", sa.Integer, nullable=False),
         sa.Column("error", sa.Text),
@@ -88,6 +89,7 @@ def _create_workers() -> None:
         sa.Column("device", sa.String(32), nullable=False),
         sa.Column("started_at", TIME, nullable=False),
         sa.Column("heartbeat_at", TIME, nullable=False),
+        sa.Column("expires_at", TIME, nullable=False),
         sa.Column("run_id", sa.String(16)),
         sa.PrimaryKeyConstraint("id", name="pk_workers"),
     )

@@ -122,7 +122,7 @@ def _warn_of_no_worker(alive: int, where: str) -> None:
     type=click.FloatRange(min=1, max=86_400),
     default=30.0,
     show_default=True,
-    help="Seconds without a heartbeat after which any worker counts as dead; the same for all.",
+    help="Seconds without a heartbeat after which this worker counts as dead.",
 )
 @click.option(
     "--poll",
@@ -169,7 +169,7 @@ def worker(
 @db_option
 @json_option
 def workers(db: str | None, as_json: bool) -> None:
-    """List the workers: alive, or not heard of for 30 seconds and so perhaps dead."""
+    """List the workers: alive, or silent for longer than their --lease and so perhaps dead."""
     with open_store(db, create=False) as store:
         found = store.workers()
     if as_json:

@@ -74,6 +74,7 @@ def new_job(
         "attempt": 0,
         "worker": None,
         "heartbeat_at": None,
+        "expires_at": None,
         "deaths": 0,
         "decided": 0,
         "error": None,

@@ -189,7 +189,7 @@ class JobQueue(Protocol):
         """Give the worker the next run to work on, or None: exactly one worker gets each."""
         ...
 
-    def beat(self, worker: str, lease: Lease | None = None) -> Beat:
+    def beat(self, worker: str, lease: Lease | None = None, *, seconds: float = ...) -> Beat:
         """Say that a worker lives; returns whether the run is its own, and to be cancelled."""
         ...
 
@@ -201,7 +201,7 @@ class JobQueue(Protocol):
         """End a claimed run, that may not have begun yet, as failed with its reason."""
         ...
 
-    def cancel(self, ref: str, lease: float = ...) -> JobRecord:
+    def cancel(self, ref: str) -> JobRecord:
         """Take a run out of the queue, or ask its worker to stop."""
         ...
 
@@ -217,7 +217,9 @@ class JobQueue(Protocol):
         """Jobs in the order in which they were submitted."""
         ...
 
-    def add_worker(self, worker: str, *, host: str, pid: int, device: str) -> None:
+    def add_worker(
+        self, worker: str, *, host: str, pid: int, device: str, lease: float = ...
+    ) -> None:
         """Enter a worker, that will beat its heart from now on."""
         ...
 
@@ -225,8 +227,8 @@ class JobQueue(Protocol):
         """Strike a worker off that has ended."""
         ...
 
-    def workers(self, lease: float = ...) -> list[WorkerRecord]:
-        """Every worker, those that have been heard of within `lease` seconds as alive."""
+    def workers(self) -> list[WorkerRecord]:
+        """Every worker, alive those that have been heard of as they promised to be."""
         ...
 
 

@@ -24,10 +24,10 @@ from discover.store.engine import Database
 from discover.store.jobrows import insert_sweep, job_record, kills, new_job, spec_of
 from discover.store.records import storable
 from discover.store.refs import find_one
-from discover.store.tables import ID_LENGTH, decisions, jobs, runs, workers
+from discover.store.tables import ID_LENGTH, UtcTime, decisions, jobs, runs, workers
 
 LEASE = 30.0
-"""Seconds without a heartbeat after which a worker counts as dead."""
+"""Seconds for which a worker promises to be heard of again, unless it says otherwise."""
 
 MAX_DEATHS = 5
 """So many workers may die on a run in a row, without one decision stored, before it is failed."""
@@ -39,6 +39,9 @@ FORGET = timedelta(days=1)
 """After so long without a heartbeat a dead worker's row goes, when the next worker is entered."""
 
 _ACTIVE = ("queued", "running")
+
+FREE: dict[str, Any] = {"worker": None, "heartbeat_at": None, "expires_at": None}
+"""What a job's row says of its worker where none is at it."""
 
 # On PostgreSQL a transaction that locks a job's row, its run's and a worker's does so in this
 # order: two that did it the other way round would wait for each other.
@@ -93,8 +96,8 @@ class Queue:
         """Give the worker the next run to work on, or None: exactly one worker gets each.
 
         Runs of `batch_key` come first (the worker has their model and prompts at hand), then the
-        oldest, within a sweep the largest tau. A run whose worker has not been heard of for `lease`
-        seconds is handed out again.
+        oldest, within a sweep the largest tau. The run is the worker's for `lease` seconds and, by
+        every heartbeat, for so long again; after that it is handed out to others.
 
         Raises:
             StoreError: the database cannot be used.
@@ -102,16 +105,17 @@ class Queue:
         while True:
             with self._database.write() as connection:
                 now = self._now(connection)
-                row = self._next(connection, worker, now - timedelta(seconds=lease), batch_key)
+                row = self._next(connection, worker, now, batch_key)
                 if row is None:
                     return None
-                if (claim := self._take(connection, row, worker, now)) is not None:
+                until = now + timedelta(seconds=lease)
+                if (claim := self._take(connection, row, worker, now, until)) is not None:
                     return claim
 
     def _next(
-        self, connection: sa.Connection, worker: str, dead: datetime, batch_key: str | None
+        self, connection: sa.Connection, worker: str, now: datetime, batch_key: str | None
     ) -> sa.RowMapping | None:
-        abandoned = sa.or_(jobs.c.heartbeat_at < dead, jobs.c.worker == worker)
+        abandoned = sa.or_(jobs.c.expires_at < now, jobs.c.worker == worker)
         open_ = sa.or_(jobs.c.status == "queued", sa.and_(jobs.c.status == "running", abandoned))
         order = [jobs.c.created_at, jobs.c.tau.desc(), jobs.c.id]
         if batch_key is not None:
@@ -120,7 +124,12 @@ class Queue:
         return connection.execute(query.with_for_update(skip_locked=True)).mappings().first()
 
     def _take(
-        self, connection: sa.Connection, row: sa.RowMapping, worker: str, now: datetime
+        self,
+        connection: sa.Connection,
+        row: sa.RowMapping,
+        worker: str,
+        now: datetime,
+        until: datetime,
     ) -> Claim | None:
         """Claim a job; one that is cancelled, kills its workers or makes no sense is ended."""
         try:
@@ -149,6 +158,7 @@ class Queue:
             "worker": worker,
             "attempt": attempt,
             "heartbeat_at": now,
+            "expires_at": until,
             "updated_at": now,
             "finished_at": None,
             "deaths": deaths,
@@ -169,23 +179,26 @@ class Queue:
             started=run is not None,
         )
 
-    def beat(self, worker: str, lease: Lease | None = None) -> Beat:
+    def beat(self, worker: str, lease: Lease | None = None, *, seconds: float = LEASE) -> Beat:
         """Say that a worker lives; returns whether the run is still its own, and to be cancelled.
+
+        For so many `seconds` from now it counts as alive, and its run as its own, to everybody.
 
         Raises:
             StoreError: the database cannot be used.
         """
         with self._database.write() as connection:
             now = self._now(connection)
+            alive = {"heartbeat_at": now, "expires_at": now + timedelta(seconds=seconds)}
             answer = Beat(mine=True, cancelling=False)
             if lease is not None:
                 mine = _held(lease)
-                connection.execute(sa.update(jobs).where(mine).values(heartbeat_at=now))
+                connection.execute(sa.update(jobs).where(mine).values(**alive))
                 found = connection.execute(sa.select(jobs.c.cancelling).where(mine)).scalar()
                 answer = Beat(mine=found is not None, cancelling=bool(found))
             at = lease.run_id if lease is not None and answer.mine else None
-            alive = sa.update(workers).where(workers.c.id == worker)
-            connection.execute(alive.values(heartbeat_at=now, run_id=at))
+            me = sa.update(workers).where(workers.c.id == worker)
+            connection.execute(me.values(**alive, run_id=at))
         return answer
 
     def release(self, lease: Lease) -> None:
@@ -214,7 +227,7 @@ class Queue:
             if connection.execute(held).scalar() is not None:
                 _end(connection, lease.run_id, "failed", storable(error), now)
 
-    def cancel(self, ref: str, lease: float = LEASE) -> JobRecord:
+    def cancel(self, ref: str) -> JobRecord:
         """Take a run out of the queue, or ask its worker to stop; what is decided stays stored.
 
         Raises:
@@ -228,10 +241,7 @@ class Queue:
                 state = "gone" if row is None else row["status"]
                 raise StateError(f"run {found.id[:8]} is {state} already; nothing to cancel")
             now = self._now(connection)
-            alive = row["status"] == "running" and row["heartbeat_at"] > now - timedelta(
-                seconds=lease
-            )
-            if alive:
+            if row["status"] == "running" and row["expires_at"] > now:
                 flag = sa.update(jobs).where(jobs.c.id == found.id)
                 connection.execute(flag.values(cancelling=True, updated_at=now))
             else:
@@ -265,7 +275,7 @@ class Queue:
                 )
             fresh = {
                 "status": "queued", "cancelling": False, "deaths": 0, "error": None,
-                "updated_at": now, "finished_at": None, "worker": None, "heartbeat_at": None,
+                "updated_at": now, "finished_at": None, **FREE,
             }  # fmt: skip
             if row is None and run is not None:
                 spec = spec_of(run, "run")
@@ -302,28 +312,32 @@ class Queue:
         with self._database.read() as connection:
             return [job_record(row) for row in connection.execute(query.limit(limit)).mappings()]
 
-    def add_worker(self, worker: str, *, host: str, pid: int, device: str) -> None:
-        """Enter a worker, that will beat its heart from now on."""
+    def add_worker(
+        self, worker: str, *, host: str, pid: int, device: str, lease: float = LEASE
+    ) -> None:
+        """Enter a worker, that will beat its heart from now on, each `lease` seconds at least."""
         with self._database.write() as connection:
             now = self._now(connection)
             silent = workers.c.heartbeat_at < now - FORGET
             connection.execute(sa.delete(workers).where(silent))
-            row = {"id": worker, "host": storable(host), "pid": pid, "device": device}
-            connection.execute(
-                sa.insert(workers).values(**row, started_at=now, heartbeat_at=now, run_id=None)
-            )
+            row: dict[str, Any] = {"id": worker, "host": storable(host), "pid": pid}
+            row["device"] = device
+            row |= {"started_at": now, "heartbeat_at": now, "run_id": None}
+            row["expires_at"] = now + timedelta(seconds=lease)
+            connection.execute(sa.insert(workers).values(**row))
 
     def remove_worker(self, worker: str) -> None:
         """Strike a worker off that has ended."""
         with self._database.write() as connection:
             connection.execute(sa.delete(workers).where(workers.c.id == worker))
 
-    def workers(self, lease: float = LEASE) -> list[WorkerRecord]:
-        """Every worker, those that have been heard of within `lease` seconds as alive."""
+    def workers(self) -> list[WorkerRecord]:
+        """Every worker; alive are those that have been heard of as they promised to be."""
+        query = sa.select(workers).order_by(workers.c.started_at)
         with self._database.read() as connection:
-            dead = self._now(connection) - timedelta(seconds=lease)
-            rows = connection.execute(sa.select(workers).order_by(workers.c.started_at)).mappings()
-            return [WorkerRecord(**row, alive=row["heartbeat_at"] > dead) for row in rows]
+            now = self._now(connection)
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        return [WorkerRecord(alive=row.pop("expires_at") > now, **row) for row in rows]
 
     def _now(self, connection: sa.Connection) -> datetime:
         """The time by the one clock that all workers share: the server's, or this machine's."""
@@ -379,17 +393,21 @@ def end_job(connection: sa.Connection, run_id: str, status: str, error: str | No
         set_free(connection, sa.and_(of, jobs.c.status == "running"), now)
         return
     ended = {"status": status, "error": error, "finished_at": now, "updated_at": now}
-    free = {"worker": None, "cancelling": False, "heartbeat_at": None}
-    connection.execute(sa.update(jobs).where(of).values(**ended, **free))
+    connection.execute(sa.update(jobs).where(of).values(**ended, **FREE, cancelling=False))
 
 
 def set_free(connection: sa.Connection, which: sa.ColumnElement[bool], now: datetime) -> None:
     """Put jobs back into the queue, or end them if they are being cancelled."""
-    ended = {"worker": None, "heartbeat_at": None, "updated_at": now}
-    stop = sa.update(jobs).where(which, jobs.c.cancelling)
-    connection.execute(stop.values(**ended, status="cancelled", cancelling=False, finished_at=now))
-    again = sa.update(jobs).where(which, sa.not_(jobs.c.cancelling), jobs.c.status == "running")
-    connection.execute(again.values(**ended, status="queued"))
+    # In one statement: what is cancelled between two of them would be given back and yet run on.
+    stop = jobs.c.cancelling
+    change = {
+        **FREE,
+        "status": sa.case((stop, "cancelled"), else_="queued"),
+        "finished_at": sa.case((stop, sa.literal(now, UtcTime)), else_=sa.null()),
+        "cancelling": False,
+        "updated_at": now,
+    }
+    connection.execute(sa.update(jobs).where(which).values(**change))
 
 
 def _held(lease: Lease) -> sa.ColumnElement[bool]:
@@ -405,7 +423,7 @@ def _end(
     connection: sa.Connection, run_id: str, status: str, error: str | None, now: datetime
 ) -> None:
     """End a job, and its run if it has begun; the attempt rises, so its worker is fenced out."""
-    free = {"worker": None, "cancelling": False, "heartbeat_at": None, "finished_at": now}
+    free = {**FREE, "cancelling": False, "finished_at": now}
     mine = sa.update(jobs).where(jobs.c.id == run_id)
     connection.execute(
         mine.values(**free, status=status, error=error, updated_at=now, attempt=jobs.c.attempt + 1)

@@ -187,6 +187,7 @@ jobs = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("worker", sa.String(64)),
     sa.Column("heartbeat_at", UtcTime),
+    sa.Column("expires_at", UtcTime),
     sa.Column("deaths", sa.Integer, nullable=False),
     sa.Column("decided", sa.Integer, nullable=False),
     sa.Column("error", sa.Text),
@@ -206,6 +207,7 @@ workers = sa.Table(
     sa.Column("device", sa.String(32), nullable=False),
     sa.Column("started_at", UtcTime, nullable=False),
     sa.Column("heartbeat_at", UtcTime, nullable=False),
+    sa.Column("expires_at", UtcTime, nullable=False),
     sa.Column("run_id", sa.String(ID_LENGTH)),
 )
 

@@ -39,8 +39,8 @@ class DecisionWriter:
 
     What goes wrong on the thread, `on_commit` included, is raised by the next `add` and by those
     after it, or else on leaving. Leaving stores the rest, also when an exception passes, and tries
-    once more what a lock or a full disk kept out; if that works nothing was lost and nothing is
-    raised. An exception that passes is never masked.
+    once more what a lock or a full disk kept out, or what was stored and only the answer was lost;
+    if that works nothing was lost and nothing is raised. An exception that passes is never masked.
     """
 
     def __init__(
@@ -158,7 +158,23 @@ class DecisionWriter:
             self._on_commit(batch)
 
     def _commit(self, batch: list[Decision]) -> None:
-        rows = [_row(self._run_id, decision) for decision in batch]
+        with self._database.write() as connection:
+            if self._error is not None:
+                # The commit that failed may have gone through, and only its answer been lost.
+                batch = self._not_stored(connection, batch)
+            if batch:
+                self._insert(connection, batch)
+
+    def _not_stored(self, connection: sa.Connection, batch: list[Decision]) -> list[Decision]:
+        """Those of the batch that are not in the database just as they are here."""
+        step = decisions.c.step
+        query = sa.select(decisions).where(
+            decisions.c.run_id == self._run_id, step.between(batch[0].step, batch[-1].step)
+        )
+        there = {row["step"]: dict(row) for row in connection.execute(query).mappings()}
+        return [each for each in batch if there.get(each.step) != _row(self._run_id, each)]
+
+    def _insert(self, connection: sa.Connection, batch: list[Decision]) -> None:
         last = batch[-1]
         touch = sa.update(runs).where(runs.c.id == self._run_id)
         if self._attempt is not None:
@@ -168,15 +184,15 @@ class DecisionWriter:
             "kept_so_far": runs.c.kept_so_far + sum(not decision.removed for decision in batch),
             "damage_so_far": float(last.after if last.removed else last.before) + 0.0,
         }
-        with self._database.write() as connection:
-            # First, so that on PostgreSQL the row is held, and nobody takes the run over, until
-            # the decisions are in.
-            if connection.execute(touch.values(**values)).rowcount != 1:
-                raise self._gone(connection)
-            try:
-                connection.execute(sa.insert(decisions), rows)
-            except IntegrityError as error:
-                raise _ConflictError(self._conflict(batch)) from error
+        # First, so that on PostgreSQL the row is held, and nobody takes the run over, until the
+        # decisions are in.
+        if connection.execute(touch.values(**values)).rowcount != 1:
+            raise self._gone(connection)
+        try:
+            rows = [_row(self._run_id, decision) for decision in batch]
+            connection.execute(sa.insert(decisions), rows)
+        except IntegrityError as error:
+            raise _ConflictError(self._conflict(batch)) from error
 
     def _gone(self, connection: sa.Connection) -> StoreError | FencedError:
         there = sa.select(runs.c.id).where(runs.c.id == self._run_id)

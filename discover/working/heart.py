@@ -33,7 +33,7 @@ class Heart:
         news: Callable[[], None] = lambda: None,
         say: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        self._url, self._worker, self._every = url, worker, lease * SHARE
+        self._url, self._worker, self._lease, self._every = url, worker, lease, lease * SHARE
         self._news, self._say = news, say
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -82,7 +82,7 @@ class Heart:
         assert self._store is not None
         lease = self._held
         try:
-            answer = self._store.beat(self._worker, lease)
+            answer = self._store.beat(self._worker, lease, seconds=self._lease)
         except Exception as error:  # whatever it is, a heart must not stop for it
             if not self._failing and not self._closed.is_set():
                 self._say(f"no heartbeat: {error}; trying again")

@@ -10,8 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from discover.acdc import Decision
 from discover.errors import (
@@ -41,9 +40,6 @@ NOW_AND_THEN = 30.0
 BACK_OFF = (1.0, 60.0)
 """Seconds to wait for a database that is away: at first, and at most."""
 
-FORGET = timedelta(days=7)
-"""A worker that has not been heard of for so long is struck off the list."""
-
 _T = TypeVar("_T")
 
 _UNINTERRUPTED = ("searching", "checking the circuit")
@@ -56,8 +52,8 @@ class Habits:
     """How a worker works: where, and how long.
 
     `device`, `threads` and `memory` (bytes) are this machine's; the last two come before what a run
-    asks for. `lease`: seconds without a heartbeat after which any worker counts as dead; all
-    workers of a database should have the same. `poll`: seconds between looks at an empty queue.
+    asks for. `lease`: seconds without a heartbeat after which this worker counts as dead, to all
+    others, whatever theirs is. `poll`: seconds between looks at an empty queue.
     `once`: end after one run, or with none if none waits. `drain`: end when every submitted run has
     ended, also those of other workers, since one of them may die.
     """
@@ -130,12 +126,8 @@ class Worker:
     @contextlib.contextmanager
     def _entered(self, store: Store) -> Iterator[None]:
         """Stand in the list of workers, with a beating heart."""
-        long_ago = datetime.now(UTC) - FORGET
-        for other in store.workers():
-            if other.heartbeat_at < long_ago:
-                store.remove_worker(other.id)
-        facts = {"host": self._host, "pid": os.getpid(), "device": self.habits.device}
-        store.add_worker(self.id, **facts)  # type: ignore[arg-type]
+        facts: dict[str, Any] = {"device": self.habits.device, "lease": self.habits.lease}
+        store.add_worker(self.id, host=self._host, pid=os.getpid(), **facts)
         self.say(f"worker {self.id} on {store.label}, {self.habits.device}")
         heart = Heart(self._url, self.id, self.habits.lease, self.stopping.nudge, self.say)
         try:

@@ -101,6 +101,7 @@ CREATE TABLE public.jobs (
     attempt integer NOT NULL,
     worker character varying(64),
     heartbeat_at timestamp with time zone,
+    expires_at timestamp with time zone,
     deaths integer NOT NULL,
     decided integer NOT NULL,
     error text,
@@ -213,6 +214,7 @@ CREATE TABLE public.workers (
     device character varying(32) NOT NULL,
     started_at timestamp with time zone NOT NULL,
     heartbeat_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
     run_id character varying(16)
 );
 
@@ -291,9 +293,9 @@ INSERT INTO public.files VALUES ('a5b184afc0cb16d0dab893842318f40b79ee66d3ec8cc8
 -- Data for Name: jobs; Type: TABLE DATA; Schema: public; Owner: -
 --
 
-INSERT INTO public.jobs VALUES ('a3e9006f094b2975', '2026-11-23 03:52:23.375663+00', '2026-11-23 03:52:23.411441+00', '2026-11-23 03:52:23.411441+00', 'cancelled', false, '{"ablation": "resample", "bos": false, "dtype": "float32", "metric": "l2", "model": "tracr-xproportion", "prompts": 6, "prompts_file": null, "prompts_hash": "", "seed": 0, "task": "xproportion", "task_options": {}, "tau": 0.02, "version": 1, "weights_hash": ""}', 'ed7e35ad6b03877f03024c393d5638b275764c0a0210fd2801040b8b904b30a9', 'tracr-xproportion', 'xproportion', 'l2', 'resample', 0.02, 'exact', '{}', '', 1, NULL, NULL, 0, 0, NULL);
-INSERT INTO public.jobs VALUES ('5d4218f5449da060', '2026-11-23 03:52:23.353201+00', '2026-11-23 03:52:23.534393+00', '2026-11-23 03:52:23.534393+00', 'failed', false, '{"ablation": "resample", "bos": false, "dtype": "float32", "metric": "l2", "model": "tracr-xproportion", "prompts": null, "prompts_file": "sha256:a5b184afc0cb16d0dab893842318f40b79ee66d3ec8cc859347838e964430217/prompts.jsonl", "prompts_hash": "", "seed": 0, "task": null, "task_options": {}, "tau": 0.2, "version": 1, "weights_hash": ""}', '9e9f3946c6550cabc3fa3db565598e59f500dd197dad114e8a90860ddb2b3e40', 'tracr-xproportion', 'sha256:a5b184afc0cb16d0dab893842318f40b79ee66d3ec8cc859347838e964430217/prompts.jsonl', 'l2', 'resample', 0.2, 'exact', '{}', 'from a file', 2, NULL, NULL, 0, 0, 'the model cannot be loaded');
-INSERT INTO public.jobs VALUES ('313bfcb3fc6ec985', '2026-11-23 03:52:23.353201+00', '2026-11-23 03:52:23.583654+00', NULL, 'running', false, '{"ablation": "resample", "bos": false, "dtype": "float32", "metric": "l2", "model": "tracr-xproportion", "prompts": null, "prompts_file": "sha256:a5b184afc0cb16d0dab893842318f40b79ee66d3ec8cc859347838e964430217/prompts.jsonl", "prompts_hash": "", "seed": 0, "task": null, "task_options": {}, "tau": 0.1, "version": 1, "weights_hash": ""}', '9e9f3946c6550cabc3fa3db565598e59f500dd197dad114e8a90860ddb2b3e40', 'tracr-xproportion', 'sha256:a5b184afc0cb16d0dab893842318f40b79ee66d3ec8cc859347838e964430217/prompts.jsonl', 'l2', 'resample', 0.1, 'exact', '{}', 'from a file', 1, 'here', '2026-11-23 03:52:23.583654+00', 0, 0, NULL);
+INSERT INTO public.jobs VALUES ('a3e9006f094b2975', '2026-11-23 03:52:23.375663+00', '2026-11-23 03:52:23.411441+00', '2026-11-23 03:52:23.411441+00', 'cancelled', false, '{"ablation": "resample", "bos": false, "dtype": "float32", "metric": "l2", "model": "tracr-xproportion", "prompts": 6, "prompts_file": null, "prompts_hash": "", "seed": 0, "task": "xproportion", "task_options": {}, "tau": 0.02, "version": 1, "weights_hash": ""}', 'ed7e35ad6b03877f03024c393d5638b275764c0a0210fd2801040b8b904b30a9', 'tracr-xproportion', 'xproportion', 'l2', 'resample', 0.02, 'exact', '{}', '', 1, NULL, NULL, NULL, 0, 0, NULL);
+INSERT INTO public.jobs VALUES ('5d4218f5449da060', '2026-11-23 03:52:23.353201+00', '2026-11-23 03:52:23.534393+00', '2026-11-23 03:52:23.534393+00', 'failed', false, '{"ablation": "resample", "bos": false, "dtype": "float32", "metric": "l2", "model": "tracr-xproportion", "prompts": null, "prompts_file": "sha256:a5b184afc0cb16d0dab893842318f40b79ee66d3ec8cc859347838e964430217/prompts.jsonl", "prompts_hash": "", "seed": 0, "task": null, "task_options": {}, "tau": 0.2, "version": 1, "weights_hash": ""}', '9e9f3946c6550cabc3fa3db565598e59f500dd197dad114e8a90860ddb2b3e40', 'tracr-xproportion', 'sha256:a5b184afc0cb16d0dab893842318f40b79ee66d3ec8cc859347838e964430217/prompts.jsonl', 'l2', 'resample', 0.2, 'exact', '{}', 'from a file', 2, NULL, NULL, NULL, 0, 0, 'the model cannot be loaded');
+INSERT INTO public.jobs VALUES ('313bfcb3fc6ec985', '2026-11-23 03:52:23.353201+00', '2026-11-23 03:52:23.583654+00', NULL, 'running', false, '{"ablation": "resample", "bos": false, "dtype": "float32", "metric": "l2", "model": "tracr-xproportion", "prompts": null, "prompts_file": "sha256:a5b184afc0cb16d0dab893842318f40b79ee66d3ec8cc859347838e964430217/prompts.jsonl", "prompts_hash": "", "seed": 0, "task": null, "task_options": {}, "tau": 0.1, "version": 1, "weights_hash": ""}', '9e9f3946c6550cabc3fa3db565598e59f500dd197dad114e8a90860ddb2b3e40', 'tracr-xproportion', 'sha256:a5b184afc0cb16d0dab893842318f40b79ee66d3ec8cc859347838e964430217/prompts.jsonl', 'l2', 'resample', 0.1, 'exact', '{}', 'from a file', 1, 'here', '2026-11-23 03:52:23.583654+00', '2026-11-23 03:52:53.583654+00', 0, 0, NULL);
 
 
 --
@@ -347,7 +349,7 @@ INSERT INTO public.sweeps VALUES ('8462ce13c27342df', '2026-11-23 03:52:23.35320
 -- Data for Name: workers; Type: TABLE DATA; Schema: public; Owner: -
 --
 
-INSERT INTO public.workers VALUES ('here', 'host', 1, 'cpu', '2026-11-23 03:52:23.559303+00', '2026-11-23 03:52:23.559303+00', '313bfcb3fc6ec985');
+INSERT INTO public.workers VALUES ('here', 'host', 1, 'cpu', '2026-11-23 03:52:23.559303+00', '2026-11-23 03:52:23.559303+00', '2026-11-23 03:52:53.559303+00', '313bfcb3fc6ec985');
 
 
 --
