@@ -421,8 +421,7 @@ class Store(Circuits, Evaluations, Listing, Queue, Sweeps):
                 )
             connection.execute(sa.delete(jobs).where(jobs.c.id == run_id))
             leave_sweeps(connection, run_id)
-            # Held: decisions that somebody is storing just now are in before they are deleted.
-            query = sa.select(runs.c.prompts_hash).where(runs.c.id == run_id).with_for_update()
+            query = sa.select(runs.c.prompts_hash).where(runs.c.id == run_id)
             key = connection.execute(query).scalar()
             if key is None and asked is None:
                 raise self._missing(run_id)
