@@ -136,6 +136,38 @@ def test_a_browser_that_goes_away_leaves_nothing_behind(store):
     assert store.count(run_id) == 10
 
 
+def test_nothing_is_kept_of_runs_that_nobody_watches_any_more(store):
+    """A page that is always open keeps its own run alone, whatever others have looked at."""
+    kept, *others = (begun_run(store, 10) for _ in range(4))
+
+    async def watching():
+        watch = Watch(store, poll=0.02)
+        async with aclosing(watch.stream(kept, -1, False)) as always:
+            while b"event: run" not in await anext(always):
+                pass
+            for run_id in others:
+                async with aclosing(watch.stream(run_id, -1, False)) as stream:
+                    while b"event: run" not in await anext(stream):
+                        pass
+            assert watch.streams == 1
+            assert set(watch._seen) == set(watch._looking) == {kept}
+        assert watch.streams == 0 and not watch._seen and not watch._looking
+
+    anyio.run(watching)
+
+
+def test_more_streams_than_a_server_can_hold_are_refused(store, monkeypatch):
+    client, run_id = client_of(store), finished_run(store)
+    watch = client.app.state.watch
+    monkeypatch.setattr(events, "MOST_STREAMS", 2)
+    watch._of["elsewhere"] = 1
+    assert client.get(f"/api/runs/{run_id}/events").status_code == 200
+    watch._of["elsewhere"] = 2
+    answer = client.get(f"/api/runs/{run_id}/events")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["error"]["kind"] == "TooManyStreamsError"
+
+
 def test_a_disconnect_ends_the_stream_in_the_application(store):
     """As uvicorn says it: the client's end comes as a message."""
     client, run_id = client_of(store), begun_run(store, 10)

@@ -125,7 +125,52 @@ def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not(store):
     "body", [b"[" * 5000, b'{"a":' * 5000, b"[" * 30 + b"]" * 30, b'{"x":' + b"[" * 40 + b"]" * 40]
 )
 def test_a_body_that_nests_deep_is_refused(client, body):
-    assert kind(client.post("/api/runs", content=body, headers=JSON), 422) == "ValidationError"
+    answer = client.post("/api/runs", content=body, headers=JSON)
+    assert kind(answer, 422) == "ValidationError"
+    # Said before anything is parsed: a parser that recurses never sees it.
+    assert answer.json()["error"]["message"] == "the body nests deeper than 20 levels"
+
+
+@pytest.mark.parametrize("place", [{}, {"options": {}}, {"task_options": {}}, {"taus": []}])
+def test_a_body_of_very_many_fields_is_refused_before_each_is_looked_at(client, place, monkeypatch):
+    many = {f"k{n}": n for n in range(guard.MAX_ITEMS)}
+    body = BODY | {
+        key: many if isinstance(value, dict) else [0] * 6000 for key, value in place.items()
+    }
+    answer = client.post("/api/runs", json=body if place else body | many)
+    assert kind(answer, 422) == "ValidationError"
+    assert "fields and values" in answer.json()["error"]["message"]
+
+
+def test_a_body_of_very_many_strings_is_refused_before_they_are_looked_at(client, monkeypatch):
+    def never(*_):
+        raise AssertionError("it takes a second")
+
+    monkeypatch.setattr(guard, "nests_deeper", never)
+    monkeypatch.setattr(guard, "has_more_items", never)
+    body = b"[" + b'"\\\\"' * (2 * guard.MAX_ITEMS + 1) + b"]"
+    answer = client.post("/api/runs", content=body, headers=JSON)
+    assert "fields and values" in answer.json()["error"]["message"]
+
+
+def test_a_text_of_very_many_commas_is_no_body_of_many_fields(client, store):
+    text = '{"clean": "a, b: c", "corrupted": "d, e"}\n' * guard.MAX_ITEMS
+    body = {key: value for key, value in BODY.items() if key != "task"}
+    answer = client.post(
+        "/api/runs", json=body | {"prompts_file": {"name": "p.jsonl", "text": text}}
+    )
+    assert answer.status_code == 201, answer.text
+
+
+def test_who_has_no_token_cannot_send_much(store):
+    client = client_of(store, token=TOKEN)
+    for path in ("login", "logout"):
+        large = json.dumps({"token": "x" * guard.LOGIN_BODY})
+        answer = client.post(f"/api/{path}", content=large, headers=JSON)
+        assert kind(answer, 413) == "TooLargeError"
+        chunks = (large[at : at + 1000].encode() for at in range(0, len(large), 1000))
+        assert kind(client.post(f"/api/{path}", content=chunks, headers=JSON), 413)
+    assert client.post("/api/login", json={"token": TOKEN}).status_code == 204
 
 
 @pytest.mark.parametrize(
@@ -181,6 +226,7 @@ def test_no_bytes_upset_the_measuring_of_depth(body):
         {"origin": "http://evil.example"},
         {"origin": "null"},
         {"origin": "http://localhost:9000"},
+        {"origin": "moz-extension://localhost:8000"},
         {"origin": "http://localhost:8000.evil.example"},
         {"origin": "localhost:8000"},
         {"origin": "http://localhost:8000", "sec-fetch-site": "cross-site"},

@@ -23,6 +23,7 @@ from discover.errors import SpecError, StoreError
 from discover.run import How, Observer, StoppedError, resume, run
 from discover.store import Store, queue
 from discover.working import loop
+from discover.working.heart import Heart
 from discover.working.loop import Habits, Worker
 from discover.working.stopping import Stopping
 
@@ -496,6 +497,31 @@ def test_an_answer_that_is_lost_after_the_work_was_done(
     assert store.job(run_id).status == "done"
     assert store.run(run_id).status == "done"
     assert edges_of(rows_of(store, run_id)) == edges_of(calm)
+
+
+def test_a_heart_goes_on_beating_when_nobody_can_be_told(database_url: str) -> None:
+    """A worker's terminal may be closed, and what is said then raises."""
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        raise BrokenPipeError
+
+    with Store.open(database_url) as store:
+        store.submit(SPEC)
+        store.add_worker("w", host="h", pid=1, device="cpu", lease=60)
+        claim = store.claim("w", lease=60)
+        assert claim is not None
+        with Heart(database_url, "w", 0.15, say=say) as heart:
+            heart.hold(claim.lease)
+            assert heart._store is not None
+            beat, heart._store.beat = heart._store.beat, None  # type: ignore[method-assign, assignment]
+            until(lambda: said, "a beat that fails")
+            heart._store.beat = beat  # type: ignore[method-assign]
+            store.cancel(claim.lease.run_id)
+            until(lambda: heart.cancelling, "a heart that beats again")
+            expires = store.workers()[0]
+    assert len(said) == 2 and expires.alive
 
 
 def test_a_worker_long_silent_is_struck_off_the_list(

@@ -38,10 +38,12 @@ def make_app(store: Store, settings: Settings | None = None) -> FastAPI:
         # FastAPI's own pages load scripts from elsewhere; ours is plain and works offline.
         docs_url=None,
         redoc_url=None,
-        root_path=settings.root_path,
         redirect_slashes=False,
         generate_unique_id_function=_operation,
     )
+    # Not as a parameter: FastAPI warns of it, and would have the server told. But uvicorn puts its
+    # own in front of every path, and so takes for granted that a proxy has taken it off.
+    app.root_path = settings.root_path
     app.state.store = store
     app.state.settings = settings
     app.state.access = access

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from discover.errors import NotFoundError, StoreUnavailableError
-from discover.service.answers import dumps
+from discover.service.answers import dumps, problem
 from discover.service.bodies import SAFE_INT, RunRef
 from discover.service.common import TheStore, answers, run_told
 from discover.store import Store
@@ -26,6 +27,9 @@ router = APIRouter(prefix="/runs", tags=["runs"])
 
 ROWS = 2000
 """Decisions of one event at most."""
+
+MOST_STREAMS = 500
+"""Streams of a server at once: each is a connection, and those are not without end."""
 
 SILENCE = 15.0
 """Seconds without an event after which a comment is sent, so that no proxy hangs up."""
@@ -74,8 +78,11 @@ async def events(
 
     A browser that has lost the stream takes it up where it was (Last-Event-ID).
     """
-    run = await to_thread.run_sync(store.listed_run, ref)
     watch: Watch = request.app.state.watch
+    if watch.streams >= MOST_STREAMS:
+        text = f"{MOST_STREAMS} streams are open already; ask for the run itself now and then"
+        return problem(503, "TooManyStreamsError", text, headers={"retry-after": "5"})
+    run = await to_thread.run_sync(store.listed_run, ref)
     seen = after if last_event_id < 0 else last_event_id
     stream = watch.stream(run.id, seen, decisions)
     return StreamingResponse(stream, media_type="text/event-stream", headers=_HEADERS)
@@ -88,22 +95,27 @@ class Watch:
         self.store = store
         self.poll = poll
         self.closing = False
-        self.streams = 0
-        """How many streams are open."""
+        self._of: Counter[str] = Counter()
         self._seen: dict[str, tuple[float, dict[str, Any]]] = {}
         self._looking: dict[str, asyncio.Lock] = {}
 
+    @property
+    def streams(self) -> int:
+        """How many streams are open."""
+        return self._of.total()
+
     async def stream(self, run_id: str, after: int, decisions: bool) -> AsyncIterator[bytes]:
         """The events of one run from behind a step on."""
-        self.streams += 1
+        self._of[run_id] += 1
         try:
             async for event in self._events(run_id, after, decisions):
                 yield event
         finally:
-            self.streams -= 1
-            if not self.streams:
-                self._seen.clear()
-                self._looking.clear()
+            self._of[run_id] -= 1
+            if not self._of[run_id]:
+                # With its last stream goes what is known of a run, whoever watches others.
+                for known in (self._of, self._seen, self._looking):
+                    known.pop(run_id, None)
 
     async def _events(self, run_id: str, after: int, decisions: bool) -> AsyncIterator[bytes]:
         yield b"retry: 2000\n\n"

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from discover.service.access import Access
+from discover.service.access import OPEN, Access
 from discover.service.answers import problem
 from discover.service.settings import Settings
 
@@ -25,6 +25,16 @@ log = logging.getLogger("discover.service")
 
 MAX_DEPTH = 20
 """How deep a JSON body may nest; ours need four levels."""
+
+MAX_ITEMS = 5000
+"""Commas and colons in a JSON body, strings aside; ours need a few hundred.
+
+To say of half a million fields that there are no such fields would take seconds, in which the
+server answers nobody.
+"""
+
+LOGIN_BODY = 8 * 2**10
+"""Bytes of a request that needs no token."""
 
 BODY_SECONDS = 30.0
 """A body must have come in so many seconds."""
@@ -112,7 +122,7 @@ class Guard:
             return problem(401, "LoginError", text, headers={"www-authenticate": "Bearer"}), receive
         if method in SAFE:
             return None, receive
-        return await self._body(headers, receive)
+        return await self._body(headers, receive, LOGIN_BODY if path in OPEN else None)
 
     def _known_host(self, host: str) -> bool:
         try:
@@ -126,9 +136,11 @@ class Guard:
             return True
         return self.settings.any_address and _is_address(name)
 
-    async def _body(self, headers: dict[str, str], receive: Receive) -> tuple[App | None, Receive]:
+    async def _body(
+        self, headers: dict[str, str], receive: Receive, limit: int | None = None
+    ) -> tuple[App | None, Receive]:
         """The whole body, if it is small, flat and JSON; it is read here, before any route."""
-        most = self.settings.max_body
+        most = min(self.settings.max_body, limit or self.settings.max_body)
         too_large = problem(
             413, "TooLargeError", f"a request may have at most {most / 2**20:g} MiB"
         )
@@ -145,9 +157,8 @@ class Guard:
         if body and kind != "application/json":
             text = "a body must be JSON, and say so: Content-Type: application/json"
             return problem(415, "ContentTypeError", text), receive
-        if nests_deeper(body, MAX_DEPTH):
-            text = f"the body nests deeper than {MAX_DEPTH} levels"
-            return problem(422, "ValidationError", text), receive
+        if too_much := _too_much(body):
+            return problem(422, "ValidationError", too_much), receive
         return None, _replay(body, receive)
 
 
@@ -155,6 +166,18 @@ def path_of(scope: Scope) -> str:
     """A request's path without the prefix under which a proxy shows the server."""
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     return path[len(root) :] if root and path.startswith(root + "/") else path
+
+
+def _too_much(body: bytes) -> str | None:
+    """Why a body is not even parsed, if it is not."""
+    # Quotes that no backslash stands before: two a string at most, and one at least. Counted first,
+    # so that what follows has not a million strings to look at either.
+    quotes = body.count(b'"') - body.count(b'\\"')
+    if quotes > 2 * MAX_ITEMS or has_more_items(body, MAX_ITEMS):
+        return f"the body has more than {MAX_ITEMS:,} fields and values"
+    if nests_deeper(body, MAX_DEPTH):
+        return f"the body nests deeper than {MAX_DEPTH} levels"
+    return None
 
 
 def nests_deeper(body: bytes, most: int) -> bool:
@@ -173,6 +196,15 @@ def nests_deeper(body: bytes, most: int) -> bool:
             return len(brackets) > most
         brackets = fewer
     return bool(brackets)
+
+
+def has_more_items(body: bytes, most: int) -> bool:
+    """Whether there are more commas and colons than that; in strings they do not count."""
+
+    def items(text: bytes) -> int:
+        return text.count(b",") + text.count(b":")
+
+    return items(body) > most and items(_STRINGS.sub(b"", body)) > most
 
 
 # Possessive, and ended by the end too: no body makes it look at a byte twice.

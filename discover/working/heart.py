@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -76,7 +77,9 @@ class Heart:
 
     def _work(self) -> None:
         while not self._closed.wait(min(self._every, _RETRY) if self._failing else self._every):
-            self._beat()
+            # Not even words that nobody can be told (a closed terminal) may stop a heart.
+            with contextlib.suppress(Exception):
+                self._beat()
 
     def _beat(self) -> None:
         assert self._store is not None
@@ -84,13 +87,13 @@ class Heart:
         try:
             answer = self._store.beat(self._worker, lease, seconds=self._lease)
         except Exception as error:  # whatever it is, a heart must not stop for it
-            if not self._failing and not self._closed.is_set():
+            first, self._failing = not self._failing, True
+            if first and not self._closed.is_set():
                 self._say(f"no heartbeat: {error}; trying again")
-            self._failing = True
             return
-        if self._failing:
+        again, self._failing = self._failing, False
+        if again:
             self._say("the heart beats again")
-        self._failing = False
         with self._lock:
             # Between the question and the answer the worker may have gone on to another run.
             if lease is None or lease is not self._held:
