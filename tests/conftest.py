@@ -1,15 +1,28 @@
 """One thread for every test: small models gain nothing from more, and workers share a machine."""
 
+import shutil
 import sys
 
+import missing
 import pytest
 import torch
-from postgres import fresh_database
+from browser import browser, new_page, page, watch
+from postgres import fresh_database, ready_database
 
 from discover import cli
+from discover.store import upgrade
 from discover.store.engine import normalise_url
 
+__all__ = ["browser", "new_page", "page", "watch"]  # fixtures that every test can ask for
+
 torch.set_num_threads(1)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say loudly, at the very end, what was not tested for want of a browser or a server."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    for line in missing.summary([str(report.longrepr) for report in skipped]):
+        terminalreporter.write_sep("!", line, red=True, bold=True)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -19,6 +32,25 @@ def database_url(request, tmp_path):
         yield normalise_url(str(tmp_path / "runs.db"))
         return
     with fresh_database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _sqlite_template(tmp_path_factory):
+    path = tmp_path_factory.mktemp("template") / "runs.db"
+    upgrade(str(path))
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request, tmp_path):
+    """The URL of a database that has the schema already: a copy, which is quicker than making."""
+    if request.param == "sqlite":
+        path = tmp_path / "runs.db"
+        shutil.copy(request.getfixturevalue("_sqlite_template"), path)
+        yield normalise_url(str(path))
+        return
+    with ready_database() as url:
         yield url
 
 

@@ -1,15 +1,13 @@
-"""What the rest of the program may rely on from a store, whatever database is behind it."""
+"""The records that a store hands out, whatever database is behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self, get_args
+from typing import Any, Literal, get_args
 
 from discover.acdc import Decision
-from discover.evaluation.figures import Measurement
 from discover.graph import ComputationalGraph
 from discover.spec import RunSpec
 
@@ -203,144 +201,3 @@ class SweepRecord:
     spec: RunSpec
     note: str
     runs: tuple[tuple[float, str], ...]
-
-
-class DecisionSink(Protocol):
-    """Takes decisions one by one and stores them durably, in order, before it reports them."""
-
-    def __enter__(self) -> Self:
-        """Begin to write."""
-        ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Store what is left, also when an exception passes; never mask that exception."""
-        ...
-
-    def add(self, decision: Decision) -> None:
-        """Hand over the next decision; it is stored within two seconds, called again or not."""
-        ...
-
-
-class RunStore(Protocol):
-    """Runs, prompts, decisions, evaluations; see `Store` for what each method raises."""
-
-    def create_run(
-        self,
-        spec: RunSpec,
-        *,
-        graph: ComputationalGraph,
-        engine: str,
-        versions: dict[str, str],
-        prompts_jsonl: str,
-        lease: Lease | None = None,
-    ) -> str:
-        """Store a new run and return its id, 16 hexadecimal characters."""
-        ...
-
-    def run(self, ref: str) -> RunRecord:
-        """The run of that id, of that unambiguous beginning of an id, or the `latest`."""
-        ...
-
-    def runs(
-        self,
-        *,
-        limit: int | None = None,
-        offset: int = 0,
-        status: str | None = None,
-        model: str | None = None,
-        task: str | None = None,
-        spec_hash: str | None = None,
-    ) -> list[RunRecord]:
-        """Runs, newest first."""
-        ...
-
-    def decisions(self, run_id: str) -> Iterator[Decision]:
-        """A run's decisions in step order, streamed."""
-        ...
-
-    def decision_rows(self, run_id: str) -> Iterator[dict[str, Any]]:
-        """A run's decisions in step order as plain values, streamed."""
-        ...
-
-    def count(self, run_id: str) -> int:
-        """How many decisions of a run are stored."""
-        ...
-
-    def prompts_jsonl(self, run_id: str) -> str:
-        """The prompts that a run used, one JSON object a line."""
-        ...
-
-    def start(self, run_id: str, lease: Lease | None = None) -> int:
-        """Mark a run as running, and return the attempt that fences earlier ones out."""
-        ...
-
-    def finish(
-        self,
-        run_id: str,
-        status: str,
-        *,
-        error: str | None = None,
-        seconds: float = 0.0,
-        summary: dict[str, Any] | None = None,
-        evidence: dict[str, Any] | None = None,
-        attempt: int | None = None,
-    ) -> RunRecord:
-        """Mark a run as done, failed or interrupted, and return its record."""
-        ...
-
-    def writer(
-        self,
-        run_id: str,
-        on_commit: OnCommit | None = None,
-        interval: float = 0.5,
-        attempt: int | None = None,
-    ) -> DecisionSink:
-        """What stores the run's further decisions."""
-        ...
-
-    def delete(self, run_id: str) -> None:
-        """Remove a run, its decisions and evaluations, and prompts that nothing else uses."""
-        ...
-
-    def add_evaluation(
-        self,
-        run_id: str | None,
-        *,
-        circuit_hash: str,
-        settings: dict[str, Any],
-        prompts_jsonl: str,
-        versions: dict[str, str],
-        seconds: float,
-        measurements: Sequence[Measurement],
-    ) -> EvaluationRecord:
-        """Store a finished evaluation with all its figures, whole or not at all."""
-        ...
-
-    def add_measurements(self, evaluation_id: str, figures: Sequence[Measurement]) -> None:
-        """Add further figures to a stored evaluation, behind those that it has."""
-        ...
-
-    def evaluations(self, run_id: str | None) -> list[EvaluationRecord]:
-        """A run's evaluations, newest first; with None those of circuits that are no run's."""
-        ...
-
-    def evaluation(self, ref: str) -> EvaluationRecord:
-        """The evaluation of that id, or of that unambiguous beginning of an id."""
-        ...
-
-    def measurements(self, evaluation_id: str) -> list[Measurement]:
-        """An evaluation's figures, in the order in which they were given."""
-        ...
-
-    def evaluation_prompts(self, evaluation_id: str) -> str:
-        """The prompts that an evaluation used, one JSON object a line."""
-        ...
-
-    def delete_evaluation(self, evaluation_id: str) -> None:
-        """Remove an evaluation, its figures, and prompts that nothing else uses."""
-        ...

@@ -139,7 +139,9 @@ class Database:
         try:
             yield
         except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-            kind = StoreError if _PERMANENT.search(str(error)) else StoreUnavailableError
+            # Not `str(error)`: that repeats the statement, and what people wrote is in there.
+            cause = str(getattr(error, "orig", None) or error)
+            kind = StoreError if _PERMANENT.search(cause) else StoreUnavailableError
             raise kind(self.explain(error)) from error
         except (SQLAlchemyError, UnicodeEncodeError, OverflowError) as error:
             lost = isinstance(error, DBAPIError) and error.connection_invalidated

@@ -104,7 +104,7 @@ class Evaluations:
         """
         wanted = ref.strip().lower()
         found = []
-        if re.fullmatch(r"[0-9a-f]+", wanted):
+        if re.fullmatch(rf"[0-9a-f]{{1,{ID_LENGTH}}}", wanted):
             found = self._evaluations(evaluations.c.id.startswith(wanted), limit=2)
         if len(found) > 1:
             raise StoreError(f"{ref!r} is the beginning of several evaluations; give more of it")

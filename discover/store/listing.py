@@ -20,6 +20,9 @@ LISTED_STATUSES: tuple[str, ...] = get_args(ListedStatus)
 SORTS = ("created_at", "tau", "kept", "damage", "seconds", "model", "task", "status")
 """By what a list can be sorted; the first is the default."""
 
+SEARCH_LENGTH = 1000
+"""Characters of a search at most: SQLite refuses long patterns."""
+
 _SHARED = ("id", "model", "task", "metric", "ablation", "tau", "engine", "spec", "updated_at")
 
 
@@ -40,8 +43,8 @@ class Listing:
         """How many runs there are, and one page of them; runs that only wait among them.
 
         Filters: `status`, `model`, `task`, `metric`, `ablation` (equal to), `sweep` (an id), `ids`
-        (a collection), `search` (part of an id, model, task or note, whatever the case). Those
-        without the value that is sorted by come last.
+        (a collection), `search` (part of an id, model, task or note, whatever the case of its
+        ASCII letters). Those without the value that is sorted by come last.
 
         Raises:
             StoreError: a status, an order or a number is none.
@@ -80,30 +83,38 @@ class Listing:
         base = _all_runs()
         query = sa.select(base.c.status, sa.func.count()).group_by(base.c.status)
         with self._database.read() as connection:
-            return dict(connection.execute(query).all())
+            return {row[0]: row[1] for row in connection.execute(query)}
 
 
 @cache
 def _all_runs() -> sa.Subquery:
     """Every run that has begun, with its job if it has one, and every job without a run."""
-    job = sa.case(
-        (runs.c.status == "done", sa.null()),
-        (jobs.c.status.in_(("queued", "cancelled", "failed", "running")), jobs.c.status),
+    # A job that has ended says no more than its run, which may since have been gone on with by
+    # hand; but that it was cancelled only the job knows.
+    active = sa.and_(jobs.c.status.in_(("queued", "running")), runs.c.status != "done")
+    status = sa.case(
+        (active, jobs.c.status),
+        (sa.and_(jobs.c.status == "cancelled", runs.c.status == "interrupted"), jobs.c.status),
+        else_=runs.c.status,
+    )
+    # How an earlier attempt ended is no news of a run that waits or is at work again.
+    finished = sa.case(
+        (active, sa.cast(sa.null(), runs.c.finished_at.type)), else_=runs.c.finished_at
     )
     begun = sa.select(
         *(runs.c[name] for name in _SHARED),
-        sa.func.coalesce(job, runs.c.status).label("status"),
+        status.label("status"),
         sa.func.coalesce(jobs.c.cancelling, sa.false()).label("cancelling"),
         sa.func.coalesce(jobs.c.created_at, runs.c.created_at, type_=runs.c.created_at.type).label(
             "created_at"
         ),
         sa.func.coalesce(runs.c.note, "").label("note"),
         runs.c.started_at,
-        runs.c.finished_at,
+        finished.label("finished_at"),
         runs.c.seconds,
         runs.c.attempt,
         jobs.c.worker,
-        runs.c.error,
+        sa.case((active, sa.null()), else_=runs.c.error).label("error"),
         runs.c.graph,
         runs.c.edges,
         sa.func.coalesce(runs.c.kept, runs.c.kept_so_far).label("kept"),
@@ -143,13 +154,15 @@ def _conditions(base: sa.Subquery, filters: Mapping[str, Any]) -> list[sa.Column
         if name in ("status", "model", "task", "metric", "ablation"):
             found.append(base.c[name] == storable(value))
         elif name == "sweep":
-            members = sa.select(sweep_runs.c.run_id).where(sweep_runs.c.sweep_id == value)
+            members = sa.select(sweep_runs.c.run_id).where(sweep_runs.c.sweep_id == storable(value))
             found.append(base.c.id.in_(members))
         elif name == "ids":
-            found.append(base.c.id.in_(list(value)))
+            found.append(base.c.id.in_([storable(each) for each in value]))
         elif name == "search":
             columns = (base.c.id, base.c.model, base.c.task, base.c.note)
             text = storable(value)
+            if len(text) > SEARCH_LENGTH:
+                raise StoreError(f"a search is for at most {SEARCH_LENGTH} characters")
             found.append(sa.or_(*(c.icontains(text, autoescape=True) for c in columns)))
         else:
             raise TypeError(f"runs cannot be filtered by {name!r}")
@@ -164,7 +177,7 @@ def _decided(connection: sa.Connection, ids: Sequence[str]) -> dict[str, int]:
         .scalar_subquery()
     )
     query = sa.select(runs.c.id, last).where(runs.c.id.in_(list(ids)))
-    return dict(connection.execute(query).all())
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _listed(row: sa.RowMapping, decided: Mapping[str, int]) -> ListedRun:

@@ -8,22 +8,23 @@ its attempt, so one that was given up for dead, and comes back, writes nothing m
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from discover.errors import FencedError, SpecError, StoreError
 from discover.spec import ENGINES, RunSpec
 from discover.store.contract import Beat, Claim, JobRecord, Lease, WorkerRecord
 from discover.store.engine import Database
+from discover.store.jobrows import insert_sweep, job_record, kills, new_job, spec_of
 from discover.store.records import storable
 from discover.store.refs import find_one
-from discover.store.tables import ID_LENGTH, decisions, jobs, runs, sweep_runs, sweeps, workers
+from discover.store.tables import ID_LENGTH, decisions, jobs, runs, workers
 
 LEASE = 30.0
 """Seconds without a heartbeat after which a worker counts as dead."""
@@ -34,7 +35,13 @@ MAX_DEATHS = 5
 OPTIONS = ("block", "memory", "draft", "threads")
 """What a job may ask of its worker: `How`'s fields that are not the worker's own."""
 
+FORGET = timedelta(days=1)
+"""After so long without a heartbeat a dead worker's row goes, when the next worker is entered."""
+
 _ACTIVE = ("queued", "running")
+
+# On PostgreSQL a transaction that locks a job's row, its run's and a worker's does so in this
+# order: two that did it the other way round would wait for each other.
 
 
 class Queue:
@@ -70,10 +77,10 @@ class Queue:
         each = (
             [spec] if taus is None else [dataclasses.replace(spec, tau=t) for t in sorted({*taus})]
         )
-        now = datetime.now(UTC)
-        rows = [_job(one, engine, wanted, storable(note), now) for one in each]
         sweep_id = None if taus is None else secrets.token_hex(ID_LENGTH // 2)
         with self._database.write() as connection:
+            now = self._now(connection)
+            rows = [new_job(one, engine, wanted, storable(note), now) for one in each]
             connection.execute(sa.insert(jobs), rows)
             if sweep_id is not None:
                 members = [(row["tau"], row["id"]) for row in rows]
@@ -115,7 +122,12 @@ class Queue:
     def _take(
         self, connection: sa.Connection, row: sa.RowMapping, worker: str, now: datetime
     ) -> Claim | None:
-        """Claim a job; one that was cancelled, or that kills its workers, is ended instead."""
+        """Claim a job; one that is cancelled, kills its workers or makes no sense is ended."""
+        try:
+            spec = spec_of(row, "run")
+        except StoreError as error:
+            _end(connection, row["id"], "failed", str(error), now)
+            return None
         run = connection.execute(
             sa.select(runs.c.status, runs.c.attempt).where(runs.c.id == row["id"])
         ).first()
@@ -126,7 +138,9 @@ class Queue:
         deaths = 0 if decided > row["decided"] else row["deaths"] + int(died)
         if row["cancelling"] or deaths >= MAX_DEATHS:
             status = "cancelled" if row["cancelling"] else "failed"
-            reason = None if row["cancelling"] else _kills(deaths, row)
+            reason = None if row["cancelling"] else kills(deaths, row)
+            dead = sa.update(jobs).where(jobs.c.id == row["id"])
+            connection.execute(dead.values(deaths=deaths))
             _end(connection, row["id"], status, reason, now)
             return None
         attempt = max(row["attempt"], run.attempt if run else 0) + 1
@@ -148,7 +162,7 @@ class Queue:
         )
         return Claim(
             Lease(row["id"], worker, attempt),
-            RunSpec.from_json(row["spec"]),
+            spec,
             row["engine"],
             dict(row["options"]),
             row["batch_key"],
@@ -163,25 +177,24 @@ class Queue:
         """
         with self._database.write() as connection:
             now = self._now(connection)
-            connection.execute(
-                sa.update(workers)
-                .where(workers.c.id == worker)
-                .values(heartbeat_at=now, run_id=None if lease is None else lease.run_id)
-            )
-            if lease is None:
-                return Beat(mine=True, cancelling=False)
-            mine = _held(lease)
-            connection.execute(sa.update(jobs).where(mine).values(heartbeat_at=now))
-            found = connection.execute(sa.select(jobs.c.cancelling).where(mine)).scalar()
-        return Beat(mine=found is not None, cancelling=bool(found))
+            answer = Beat(mine=True, cancelling=False)
+            if lease is not None:
+                mine = _held(lease)
+                connection.execute(sa.update(jobs).where(mine).values(heartbeat_at=now))
+                found = connection.execute(sa.select(jobs.c.cancelling).where(mine)).scalar()
+                answer = Beat(mine=found is not None, cancelling=bool(found))
+            at = lease.run_id if lease is not None and answer.mine else None
+            alive = sa.update(workers).where(workers.c.id == worker)
+            connection.execute(alive.values(heartbeat_at=now, run_id=at))
+        return answer
 
     def release(self, lease: Lease) -> None:
         """Give a claimed run back to the queue, or end it if it is being cancelled.
 
         A run that is not the worker's own any more is left alone.
         """
-        now = datetime.now(UTC)
         with self._database.write() as connection:
+            now = self._now(connection)
             set_free(connection, _held(lease), now)
             connection.execute(
                 sa.update(runs)
@@ -195,8 +208,8 @@ class Queue:
 
         A run that is not the worker's own any more is left alone.
         """
-        now = datetime.now(UTC)
         with self._database.write() as connection:
+            now = self._now(connection)
             held = sa.select(jobs.c.id).where(_held(lease)).with_for_update()
             if connection.execute(held).scalar() is not None:
                 _end(connection, lease.run_id, "failed", storable(error), now)
@@ -234,8 +247,8 @@ class Queue:
             StoreError: there is no such run, it is done, or it is being worked on.
         """
         run_id = find_one(self._database, ref)
-        now = datetime.now(UTC)
         with self._database.write() as connection:
+            now = self._now(connection)
             row = (
                 connection.execute(sa.select(jobs).where(jobs.c.id == run_id).with_for_update())
                 .mappings()
@@ -243,8 +256,9 @@ class Queue:
             )
             run = connection.execute(sa.select(runs).where(runs.c.id == run_id)).mappings().first()
             status = row["status"] if row and row["status"] in _ACTIVE else None
-            status = status or (run["status"] if run and not row else None)
-            status = "done" if run and run["status"] == "done" else status
+            # A run that was gone on with by hand is running although its job has ended.
+            if run and run["status"] in ("done", "running"):
+                status = status or run["status"]
             if status in ("done", *_ACTIVE):
                 raise StoreError(
                     f"run {run_id[:8]} is {status}; only one that ended can be retried"
@@ -254,10 +268,12 @@ class Queue:
                 "updated_at": now, "finished_at": None, "worker": None, "heartbeat_at": None,
             }  # fmt: skip
             if row is None and run is not None:
-                spec = RunSpec.from_json(run["spec"])
-                made = _job(spec, run["engine"], {}, run["note"] or "", now)
+                spec = spec_of(run, "run")
+                made = new_job(spec, run["engine"], {}, run["note"] or "", now)
                 kept = {"id": run_id, "created_at": run["created_at"], "attempt": run["attempt"]}
-                connection.execute(sa.insert(jobs).values(**made | kept))
+                # Somebody else may be retrying it just now: then it is queued, which will do.
+                with suppress(IntegrityError), connection.begin_nested():
+                    connection.execute(sa.insert(jobs).values(**made | kept))
             else:
                 connection.execute(sa.update(jobs).where(jobs.c.id == run_id).values(**fresh))
         return self.job(run_id)
@@ -276,7 +292,7 @@ class Queue:
                 f"run {run_id[:8]} was not submitted but started from the command line; it is "
                 "stopped there, and gone on with by `discover resume` or `discover retry`"
             )
-        return _record(row)
+        return job_record(row)
 
     def jobs(self, status: str | None = None, limit: int | None = None) -> list[JobRecord]:
         """Jobs in the order in which they were submitted, optionally of one status only."""
@@ -284,12 +300,14 @@ class Queue:
         if status is not None:
             query = query.where(jobs.c.status == status)
         with self._database.read() as connection:
-            return [_record(row) for row in connection.execute(query.limit(limit)).mappings()]
+            return [job_record(row) for row in connection.execute(query.limit(limit)).mappings()]
 
     def add_worker(self, worker: str, *, host: str, pid: int, device: str) -> None:
         """Enter a worker, that will beat its heart from now on."""
         with self._database.write() as connection:
             now = self._now(connection)
+            silent = workers.c.heartbeat_at < now - FORGET
+            connection.execute(sa.delete(workers).where(silent))
             row = {"id": worker, "host": storable(host), "pid": pid, "device": device}
             connection.execute(
                 sa.insert(workers).values(**row, started_at=now, heartbeat_at=now, run_id=None)
@@ -326,14 +344,20 @@ def check_lease(connection: sa.Connection, lease: Lease) -> None:
         raise fenced(lease.run_id)
 
 
+def lock_job(connection: sa.Connection, run_id: str) -> str | None:
+    """Hold a run's job, if it has one, until the transaction ends; returns its status."""
+    query = sa.select(jobs.c.status).where(jobs.c.id == run_id).with_for_update()
+    found: str | None = connection.execute(query).scalar()
+    return found
+
+
 def check_idle(connection: sa.Connection, run_id: str) -> None:
     """Refuse to go on by hand with a run that is queued or being worked on.
 
     Raises:
         StoreError: it is.
     """
-    query = sa.select(jobs.c.status).where(jobs.c.id == run_id).with_for_update()
-    status = connection.execute(query).scalar()
+    status = lock_job(connection, run_id)
     if status in _ACTIVE:
         whose = "waits for a worker" if status == "queued" else "is being worked on by a worker"
         raise StoreError(f"run {run_id[:8]} {whose}; first `discover cancel {run_id[:8]}`")
@@ -368,29 +392,6 @@ def set_free(connection: sa.Connection, which: sa.ColumnElement[bool], now: date
     connection.execute(again.values(**ended, status="queued"))
 
 
-def insert_sweep(
-    connection: sa.Connection,
-    sweep_id: str,
-    spec: RunSpec,
-    members: Sequence[tuple[float, str]],
-    note: str,
-    now: datetime,
-) -> None:
-    """Store a sweep: its spec, and a run for each tau."""
-    task = storable(spec.task or spec.prompts_file or "")
-    head = {"id": sweep_id, "created_at": now, "spec": spec.to_json(), "note": storable(note)}
-    connection.execute(sa.insert(sweeps).values(**head, model=storable(spec.model), task=task))
-    rows = [{"sweep_id": sweep_id, "tau": tau, "run_id": run_id} for tau, run_id in members]
-    connection.execute(sa.insert(sweep_runs), rows)
-
-
-def batch_key(spec: RunSpec, engine: str) -> str:
-    """What the specs of a sweep have in common: SHA-256 of all but tau, and the engine."""
-    rest = {key: value for key, value in spec.to_json().items() if key != "tau"}
-    text = json.dumps([engine, rest], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _held(lease: Lease) -> sa.ColumnElement[bool]:
     return sa.and_(
         jobs.c.id == lease.run_id,
@@ -414,45 +415,3 @@ def _end(
     connection.execute(
         going.values(**ended, attempt=runs.c.attempt + 1, updated_at=now, finished_at=now)
     )
-
-
-def _kills(deaths: int, row: sa.RowMapping) -> str:
-    return (
-        f"{deaths} workers in a row died on this run without storing one more decision, the last "
-        f"of them {row['worker']}; look at its log (out of memory?), then `discover retry "
-        f"{row['id'][:8]}`"
-    )
-
-
-def _job(
-    spec: RunSpec, engine: str, options: dict[str, Any], note: str, now: datetime
-) -> dict[str, Any]:
-    return {
-        "id": secrets.token_hex(ID_LENGTH // 2),
-        "created_at": now,
-        "updated_at": now,
-        "finished_at": None,
-        "status": "queued",
-        "cancelling": False,
-        "spec": spec.to_json(),
-        "batch_key": batch_key(spec, engine),
-        "model": storable(spec.model),
-        "task": storable(spec.task or spec.prompts_file or ""),
-        "metric": spec.metric,
-        "ablation": spec.ablation,
-        "tau": spec.tau,
-        "engine": engine,
-        "options": options,
-        "note": note,
-        "attempt": 0,
-        "worker": None,
-        "heartbeat_at": None,
-        "deaths": 0,
-        "decided": 0,
-        "error": None,
-    }
-
-
-def _record(row: sa.RowMapping) -> JobRecord:
-    values = {name: row[name] for name in JobRecord.__dataclass_fields__ if name != "spec"}
-    return JobRecord(spec=RunSpec.from_json(row["spec"]), **values)

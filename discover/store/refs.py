@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from discover.errors import StoreError
 from discover.store.engine import Database
-from discover.store.tables import jobs, runs
+from discover.store.tables import ID_LENGTH, jobs, runs
 
 _COLUMNS = ("id", "created_at", "model", "task", "status")
 
@@ -25,7 +25,7 @@ def find_one(database: Database, ref: str) -> str:
     found: Sequence[sa.Row[Any]] = []
     if wanted == "latest":
         found = _select(database, "", 1)
-    elif re.fullmatch(r"[0-9a-f]+", wanted):
+    elif re.fullmatch(rf"[0-9a-f]{{1,{ID_LENGTH}}}", wanted):
         found = _select(database, wanted, 6)
         exact = [row for row in found if row[0] == wanted]
         found = exact or found

@@ -18,16 +18,17 @@ from discover.spec import RunSpec
 from discover.store.circuits import CHUNK as _CHUNK
 from discover.store.circuits import COLUMNS as _COLUMNS
 from discover.store.circuits import Circuits
-from discover.store.contract import STATUSES, SUMMARY, Lease, OnCommit, RunRecord, RunStore
+from discover.store.contract import STATUSES, SUMMARY, Lease, OnCommit, RunRecord
 from discover.store.engine import BUSY_TIMEOUT, Database
 from discover.store.evaluations import Evaluations, delete_evaluations
 from discover.store.listing import Listing
 from discover.store.migrate import prepare
 from discover.store.prompts import drop_unused_prompts, store_prompts
-from discover.store.queue import Queue, check_idle, check_lease, end_job, fenced
+from discover.store.protocol import WholeStore
+from discover.store.queue import Queue, check_idle, check_lease, end_job, fenced, lock_job
 from discover.store.records import decisions_of, record_of, storable
 from discover.store.refs import find_one
-from discover.store.sweeps import Sweeps
+from discover.store.sweeps import Sweeps, drop_unused_files, leave_sweeps
 from discover.store.tables import (
     ID_LENGTH,
     UtcTime,
@@ -36,7 +37,6 @@ from discover.store.tables import (
     jobs,
     prompts,
     runs,
-    sweep_runs,
 )
 from discover.store.writer import DecisionWriter
 
@@ -365,6 +365,7 @@ class Store(Circuits, Evaluations, Listing, Queue, Sweeps):
             "finished_at": now,
         }
         with self._database.write() as connection:
+            lock_job(connection, run_id)
             mine = sa.update(runs).where(runs.c.id == run_id)
             if attempt is not None:
                 mine = mine.where(runs.c.attempt == attempt)
@@ -397,35 +398,29 @@ class Store(Circuits, Evaluations, Listing, Queue, Sweeps):
         )
 
     def delete(self, run_id: str) -> None:
-        """Remove a run, its job, decisions and evaluations, and prompts that nothing else uses.
+        """Remove a run, its job, decisions and evaluations, and what nothing else uses then.
+
+        That is its prompts, the file that it was submitted with (see `add_file`), and a sweep that
+        has no other run.
 
         Raises:
             StoreError: there is no such run, or a worker is at it.
         """
         with self._database.write() as connection:
-            job = sa.select(jobs.c.status).where(jobs.c.id == run_id).with_for_update()
-            asked = connection.execute(job).scalar()
+            asked = lock_job(connection, run_id)
             if asked == "running":
                 raise StoreError(
                     f"run {run_id[:8]} is being worked on; first `discover cancel {run_id[:8]}`"
                 )
             connection.execute(sa.delete(jobs).where(jobs.c.id == run_id))
-            connection.execute(sa.delete(sweep_runs).where(sweep_runs.c.run_id == run_id))
+            leave_sweeps(connection, run_id)
             query = sa.select(runs.c.prompts_hash).where(runs.c.id == run_id)
             key = connection.execute(query).scalar()
-            if key is None:
-                if asked is not None:
-                    return
+            if key is None and asked is None:
                 raise self._missing(run_id)
-            used = evaluations.c.run_id == run_id
-            keys = {
-                key,
-                *connection.execute(sa.select(evaluations.c.prompts_hash).where(used)).scalars(),
-            }
-            connection.execute(sa.delete(decisions).where(decisions.c.run_id == run_id))
-            delete_evaluations(connection, used)
-            connection.execute(sa.delete(runs).where(runs.c.id == run_id))
-            drop_unused_prompts(connection, keys)
+            if key is not None:
+                _delete_rows(connection, run_id, key)
+            drop_unused_files(connection, datetime.now(UTC))
 
     def _get(self, run_id: str) -> RunRecord:
         found = self._select(runs.c.id == run_id)
@@ -437,5 +432,16 @@ class Store(Circuits, Evaluations, Listing, Queue, Sweeps):
         return StoreError(f"there is no run {run_id!r} in {self.label}")
 
 
+def _delete_rows(connection: sa.Connection, run_id: str, prompts_hash: str) -> None:
+    """Remove a run that has begun, and all that belongs to it."""
+    used = evaluations.c.run_id == run_id
+    theirs = connection.execute(sa.select(evaluations.c.prompts_hash).where(used)).scalars()
+    keys = {prompts_hash, *theirs}
+    connection.execute(sa.delete(decisions).where(decisions.c.run_id == run_id))
+    delete_evaluations(connection, used)
+    connection.execute(sa.delete(runs).where(runs.c.id == run_id))
+    drop_unused_prompts(connection, keys)
+
+
 if TYPE_CHECKING:
-    _contract: type[RunStore] = Store
+    _contract: type[WholeStore] = Store
