@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from discover.acdc import circuit_of
 from discover.circuit import Circuit
-from discover.errors import StateError
+from discover.errors import MismatchError, StateError
 from discover.report import facts
 from discover.spec import METRICS
 
 if TYPE_CHECKING:
+    from discover.acdc import Decision
     from discover.canonical import CanonicalCircuit
     from discover.evaluation.overlap import Comparison
     from discover.export import CircuitExport
-    from discover.graph import Sender
+    from discover.graph import Edge, Sender
     from discover.store import RunRecord, Store
 
 KNOWN = "canonical:"
@@ -51,6 +52,29 @@ def stored_circuit(store: Store, record: RunRecord) -> CircuitExport:
     return CircuitExport(circuit_of(record.graph, rows), {row.edge: row for row in rows}, shown)
 
 
+def kept_circuit(store: Store, record: RunRecord) -> CircuitExport:
+    """A finished run's circuit with the decisions to keep its edges alone.
+
+    Raises:
+        StateError: the run is not done.
+    """
+    from discover.export import CircuitExport
+
+    return CircuitExport(*_kept(store, record))
+
+
+def _kept(store: Store, record: RunRecord) -> tuple[Circuit, dict[Edge, Decision]]:
+    """A finished run's circuit, and its edges' decisions: a fraction of all its rows."""
+    check_done(record)
+    kept = {row.edge: row for row in store.kept_decisions(record.id)}
+    circuit = Circuit(record.graph, frozenset(kept))
+    if circuit.hash != record.circuit_hash:
+        raise MismatchError(
+            f"the rows of run {record.id[:8]} are not its circuit's; they were changed by hand"
+        )
+    return circuit, kept
+
+
 @dataclass(frozen=True)
 class Named:
     """A circuit and what is known about it: the run it is of, the roles of its nodes, its model."""
@@ -79,8 +103,7 @@ def of_run(store: Store, record: RunRecord) -> Named:
     Raises:
         StateError: the run is not done.
     """
-    check_done(record)
-    circuit = circuit_of(record.graph, store.decisions(record.id))
+    circuit = _kept(store, record)[0]
     return Named(f"run {record.id[:8]}", circuit, record, record.model)
 
 

@@ -163,8 +163,8 @@ def test_deleting_a_run_looks_for_its_rows_alone(stocked: Stocked) -> None:
     steps = steps_of(stocked, lambda: stocked.store.delete(stocked.data.runs[-1]))
     for index in ("pk_decisions", "ix_evaluations_run_id", "ix_sweep_runs_run_id", "pk_runs"):
         assert used(stocked.kind, index, steps), f"{index} is not used:\n{steps}"
-    # Whether others use its prompts is looked for in all runs and evaluations: there are few.
-    assert scanned(steps) <= {"runs", "evaluations"}, steps
+    # Whether others use its prompts or files is looked for in all of these: there are few.
+    assert scanned(steps) <= {"runs", "evaluations", "files"}, steps
 
 
 @pytest.mark.parametrize(

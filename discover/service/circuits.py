@@ -22,6 +22,7 @@ from discover.finished import (
     Named,
     check_done,
     comparison_json,
+    kept_circuit,
     of_known,
     of_run,
     stored_circuit,
@@ -187,7 +188,7 @@ def named(store: Store, settings: Settings, ref: str) -> Named:
 
 
 def _with_scores(store: Store, side: Named) -> CircuitExport | None:
-    return None if side.record is None else stored_circuit(store, side.record)
+    return None if side.record is None else kept_circuit(store, side.record)
 
 
 def known_circuit(settings: Settings, name: str) -> CanonicalCircuit:

@@ -296,5 +296,31 @@ class SweepStore(Protocol):
         ...
 
 
-class WholeStore(RunStore, JobQueue, RunList, SweepStore, Protocol):
+class CircuitStore(Protocol):
+    """What a picture of a run is made from, without all of its decisions."""
+
+    def decision_page(
+        self, run_id: str, after: int = -1, limit: int = 1000, outcome: str | None = None
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """Some decisions behind a step, and what `after` is for the next page, if there is one."""
+        ...
+
+    def kept_rows(self, run_id: str) -> Iterator[dict[str, Any]]:
+        """A run's decisions to keep an edge as plain values, streamed."""
+        ...
+
+    def kept_decisions(self, run_id: str) -> Iterator[Decision]:
+        """A run's decisions to keep an edge, streamed."""
+        ...
+
+    def outcomes(self, run_id: str) -> dict[str, int]:
+        """How many decisions of each outcome a run has stored."""
+        ...
+
+    def curve(self, run_id: str, points: int = ...) -> list[tuple[int, float, int]]:
+        """Steps, thinned, each with the damage after it and the edges kept until then."""
+        ...
+
+
+class WholeStore(RunStore, CircuitStore, JobQueue, RunList, SweepStore, Protocol):
     """All that a store can do."""
