@@ -308,6 +308,12 @@ def test_only_so_many_runs_may_wait(store):
     body = {"model": "tiny-ioi", "task": "ioi", "taus": "0.1,0.2"}
     error(client.post("/api/sweeps", json=body), 429, "QueueFullError")
     assert len(store.jobs()) == 2
+    waiting = [job.id for job in store.jobs()]
+    client.post(f"/api/runs/{waiting[0]}/cancel", json={})
+    assert submit(client).status_code == 201
+    error(client.post(f"/api/runs/{waiting[0]}/retry", json={}), 429, "QueueFullError")
+    client.post(f"/api/runs/{waiting[1]}/cancel", json={})
+    assert client.post(f"/api/runs/{waiting[0]}/retry", json={}).status_code == 200
 
 
 def test_what_there_is(client, store):

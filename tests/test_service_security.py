@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import logging
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discover.errors import InputError, ModelError
-from discover.service import guard
+from discover.service import access, guard
 from discover.service.access import COOKIE, COOKIE_SECONDS, Access
 from discover.service.guard import nests_deeper
 from discover.service.settings import NotAllowedError, Settings, names_of, token_for
@@ -322,6 +323,26 @@ def test_the_token_opens_as_a_bearers_or_by_a_login(store):
     assert client.get("/api/settings").json()["auth"] is True
     assert client.post("/api/logout").status_code == 204
     assert client.get("/api/runs").status_code == 401
+
+
+def test_tokens_and_sessions_are_compared_in_constant_time(monkeypatch):
+    compared, compare = [], hmac.compare_digest
+
+    def seen(one, other):
+        compared.append((one, other))
+        return compare(one, other)
+
+    monkeypatch.setattr(access.hmac, "compare_digest", seen)
+    door = Access(TOKEN)
+    for shown, right in (("", False), (TOKEN[:-1], False), (TOKEN, True), ("x" * 999, False)):
+        compared.clear()
+        assert door.is_token(shown) is right
+        assert [(len(one), len(other)) for one, other in compared] == [(32, 32)]
+    session = door.session()
+    for cookie, right in ((session, True), (session[:-1], False), (session + "x", False)):
+        compared.clear()
+        assert door.admits("/api/runs", {"cookie": f"{COOKIE}={cookie}"}) is right
+        assert [(len(one), len(other)) for one, other in compared] == [(32, 32)]
 
 
 def test_behind_https_the_cookie_is_sent_over_it_alone(store):

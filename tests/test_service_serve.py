@@ -218,3 +218,11 @@ def test_addresses_are_told_so_that_a_browser_finds_them():
             assert address_of(sock).startswith("http://[::1]:")
     except InputError:
         pytest.skip("this machine has no IPv6")
+
+
+def test_the_token_is_not_handed_on_to_the_worker(monkeypatch):
+    monkeypatch.setenv("DISCOVER_TOKEN", TOKEN)
+    worker = LocalWorker(["true"], {"DISCOVER_DB": "sqlite:///x.db"})
+    assert TOKEN not in worker.environment.values()
+    assert worker.environment["DISCOVER_DB"] == "sqlite:///x.db"
+    assert worker.environment["PATH"] == os.environ["PATH"]

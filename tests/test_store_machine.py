@@ -160,7 +160,7 @@ class Machine(RuleBasedStateMachine):
     def beat(self, lease: Lease) -> None:
         job = self.jobs.get(lease.run_id)
         mine = job is not None and job.holds(lease)
-        answer = self.store.beat(lease.worker, lease)
+        answer = self.store.beat(lease.worker, lease, seconds=LEASE)
         assert answer == Beat(mine, mine and job.cancelling)
         if mine:
             job.beat = self.store.clock
@@ -223,7 +223,7 @@ class Machine(RuleBasedStateMachine):
         if (job := self.some(at)) is None:
             return
         active = job.job in ("queued", "running")
-        self.attempted(active, StoreError, lambda: self.store.cancel(job.id, LEASE))
+        self.attempted(active, StoreError, lambda: self.store.cancel(job.id))
         if (
             active
             and job.job == "running"

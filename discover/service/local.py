@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
+from discover.service.settings import TOKEN
+
 log = logging.getLogger("discover.service")
 
 FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0
@@ -39,6 +41,8 @@ class LocalWorker:
     ) -> None:
         self.command = list(command)
         self.environment = {**os.environ, **(environment or {})}
+        # A worker has no use for it, and runs what models bring along.
+        self.environment.pop(TOKEN, None)
         self.pause = pause
         self.grace = grace
         self.process: subprocess.Popen[bytes] | None = None

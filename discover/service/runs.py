@@ -22,7 +22,7 @@ from discover.service.bodies import (
     RunRef,
 )
 from discover.service.common import TheSettings, TheStore, answers, run_told
-from discover.service.submission import submit_run
+from discover.service.submission import room, submit_run
 from discover.store import ListedRun, Store
 from discover.store.contract import ListedStatus
 from discover.store.listing import SORTS
@@ -121,9 +121,11 @@ def cancel(store: TheStore, ref: RunRef) -> Response:
 @router.post(
     "/{ref}/retry", summary="Go on with a run", responses=answers(shapes.Run, 404, 409, 429)
 )
-def retry(store: TheStore, ref: RunRef) -> Response:
+def retry(store: TheStore, settings: TheSettings, ref: RunRef) -> Response:
     """Put a failed, cancelled or interrupted run back into the queue."""
-    return Json(run_told(store.listed_run(store.retry(store.listed_run(ref).id).id)))
+    run_id = store.listed_run(ref).id
+    room(store, settings, 1)
+    return Json(run_told(store.listed_run(store.retry(run_id).id)))
 
 
 @router.get("/{ref}/decisions", summary="A run's decisions", responses=answers(shapes.Rows, 404))

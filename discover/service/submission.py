@@ -97,7 +97,7 @@ def _submit(
     for field in ("prompts_file", "reference"):
         checks.of(field, lambda field=field: _known(store, getattr(body, field)))  # type: ignore[misc]
     checks.end()
-    _room(store, settings, len(taus))
+    room(store, settings, len(taus))
     try:
         spec = RunSpec(
             model=body.model,
@@ -216,7 +216,12 @@ def _reference(store: Store, given: int | UploadedFile | str | None) -> int | st
     return given if isinstance(given, int) else _stored(store, given)
 
 
-def _room(store: Store, settings: Settings, more: int) -> None:
+def room(store: Store, settings: Settings, more: int) -> None:
+    """Refuse to let so many more runs wait if that is more than the server lets.
+
+    Raises:
+        QueueFullError: it is.
+    """
     waiting = store.statuses().get("queued", 0)
     if waiting + more > settings.max_queued:
         raise QueueFullError(
