@@ -8,12 +8,12 @@ import hashlib
 import pytest
 
 from discover import session
-from discover.acdc import circuit_of
+from discover.acdc import Decision, circuit_of
 from discover.costs import Counting
-from discover.errors import MismatchError, PromptError, RunError, SpecError, TaskError
-from discover.graph import parse_edge
+from discover.errors import MismatchError, PromptError, RunError, SpecError, StoppedError, TaskError
+from discover.graph import ComputationalGraph, parse_edge
 from discover.patching.reference import ReferencePatcher
-from discover.run import How, Observer, resume, run
+from discover.run import How, Observer, _stop_if_asked, resume, run
 from discover.spec import RunSpec
 from discover.store import Store
 
@@ -214,3 +214,15 @@ def test_exported_prompts_are_the_run_s_own(store, file_run, tmp_path):
     first, second = resume(record.id, store), run(spec, store)
     assert second.spec.prompts_hash == first.spec.prompts_hash
     assert rows(store, second.id) == rows(store, first.id)
+
+
+def test_a_search_that_is_through_is_not_stopped_any_more() -> None:
+    """Asked to end after the very last decision, a run is done, not interrupted."""
+    graph = ComputationalGraph(1, 1)
+    rows = [Decision(n, edge, 0.0, 0.5, "kept") for n, edge in enumerate(graph.edges)]
+    first = graph.n_senders_of(graph.edges[0].receiver)
+    for when, enough in (("now", 1), ("after the receiver", first)):
+        observer = Observer(stop=lambda when=when: when)
+        _stop_if_asked(observer, rows, graph)
+        with pytest.raises(StoppedError):
+            _stop_if_asked(observer, rows[:enough], graph)

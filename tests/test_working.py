@@ -21,7 +21,8 @@ from discover import session as session_module
 from discover.costs import Counting
 from discover.errors import SpecError, StoreError
 from discover.run import How, Observer, StoppedError, resume, run
-from discover.store import Store, queue
+from discover.store import Lease, Store, queue
+from discover.store.contract import Beat
 from discover.working import loop
 from discover.working.heart import Heart
 from discover.working.loop import Habits, Worker
@@ -535,3 +536,22 @@ def test_a_worker_long_silent_is_struck_off_the_list(
     monkeypatch.setattr(queue, "FORGET", timedelta(0))
     Worker(database_url, Habits(once=True)).work()
     assert store.workers() == []
+
+
+def test_an_answer_that_comes_late_says_nothing_of_the_next_run() -> None:
+    """Between a beat and its answer the worker may have gone on to another run."""
+    first, second = Lease("a", "w", 1), Lease("b", "w", 1)
+    heart = Heart("sqlite:///unused.db", "w", 30)
+
+    class Late:
+        def beat(self, *_: Any, **__: Any) -> Beat:
+            if heart._held is first:
+                heart.hold(second)
+            return Beat(mine=False, cancelling=True)
+
+    heart._store = Late()  # type: ignore[assignment]
+    heart.hold(first)
+    heart._beat()
+    assert not heart.stop
+    heart._beat()
+    assert heart.stop, "it is the same lease from the question to the answer"
