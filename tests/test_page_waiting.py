@@ -139,7 +139,7 @@ def test_a_file_of_prompts_is_sent_as_text(idle, page):
         {"name": "means.jsonl", "mimeType": "application/jsonl", "buffer": text.encode() * 2}
     )
     page.get_by_role("button", name="Submit the run").click()
-    page.wait_for_url(re.compile(r"#/runs/(?!%s)[0-9a-f]{16}" % run["id"]))
+    page.wait_for_url(re.compile(rf"#/runs/(?!{run['id']})[0-9a-f]{{16}}"))
     second = idle.ask("GET", "runs/" + re.search(r"#/runs/([0-9a-f]+)", page.url)[1])
     assert second["spec"]["prompts_file"] == run["spec"]["prompts_file"]
     assert second["spec"]["reference"].endswith("/means.jsonl")
@@ -147,7 +147,7 @@ def test_a_file_of_prompts_is_sent_as_text(idle, page):
     sees(page, "a", "Another like it").click()
     sees(page, "[data-field=reference_file] .hint", "Empty: means.jsonl, as that run had it.")
     page.get_by_role("button", name="Submit the run").click()
-    page.wait_for_url(re.compile(r"#/runs/(?!%s)[0-9a-f]{16}" % second["id"]))
+    page.wait_for_url(re.compile(rf"#/runs/(?!{second['id']})[0-9a-f]{{16}}"))
     third = idle.ask("GET", "runs/" + re.search(r"#/runs/([0-9a-f]+)", page.url)[1])
     assert third["spec"] == second["spec"]
 

@@ -38,7 +38,6 @@ def make_app(store: Store, settings: Settings | None = None) -> FastAPI:
         # FastAPI's own pages load scripts from elsewhere; ours is plain and works offline.
         docs_url=None,
         redoc_url=None,
-        root_path=settings.root_path,
         redirect_slashes=False,
         generate_unique_id_function=_operation,
     )
