@@ -400,8 +400,8 @@ def test_a_prefix_must_be_one():
 def test_under_a_prefix_both_kinds_of_proxy_work(store):
     client = client_of(store, root_path="/lab", token=TOKEN)
     for path in ("/api/health", "/", "/static/icon.svg", "/static/app/app.js"):
-        for given in (path, f"/lab{path}"):
-            assert client.get(given).status_code == 200, given
+        for asked in (path, f"/lab{path}"):
+            assert client.get(asked).status_code == 200, asked
     told = client.get("/api/openapi.json", headers={"authorization": f"Bearer {TOKEN}"}).json()
     assert told["servers"] == [{"url": "/lab"}]
     assert client.get("/static/../app.py").status_code == 404
