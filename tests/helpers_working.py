@@ -31,7 +31,7 @@ SPEC = RunSpec(model="tiny-ioi", task="ioi", prompts=2, tau=0.02)
 POISON = "poison"
 """A model that kills whoever loads it."""
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds until a test gives up on what should have happened; none is ever measured by it."""
 
 

@@ -312,7 +312,7 @@ def test_a_reference_is_a_run_or_a_sweep(store):
     assert waiting.named_runs(store, runs[0][:10]) == ([runs[0]], False)
 
 
-@pytest.mark.parametrize("after", ["worker vm", None])
+@pytest.mark.parametrize("after", [pytest.param("entered", marks=pytest.mark.slow), None])
 def test_a_worker_of_its_own_process_ends_with_0(after, store, tmp_path):
     """From its first second, and while it waits."""
     words = [sys.executable, "-m", "discover.cli", "worker", "--db", str(tmp_path / "discover.db")]
