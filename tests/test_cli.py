@@ -403,3 +403,30 @@ def test_same_circuit_under_hash_seeds_and_threads(tmp_path):
         result = json.loads(out)
         found.append({k: result[k] for k in ("circuit_hash", "kept", "evaluated", "dead")})
     assert found[1:] == [found[0]] * 3
+
+
+INTERRUPTED = """
+import sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "discover.cli.queueing":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Finder())
+from discover.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_while_the_command_line_loads_ends_it_without_a_traceback():
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_the_package_is_the_command_line_too():
+    command = [sys.executable, "-m", "discover", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("discover, version")

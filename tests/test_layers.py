@@ -25,12 +25,12 @@ RANKS = """
     errors tolerance sizes graph circuit order acdc thresholds spec methods prompts labelled planted
     tasks catalogue canonical loading tracr anatomy metrics capability model ablation patching
     attribution evaluation export store costs storedfiles session scoring exploring run sweep
-    evaluating variation report finished working page service cli
+    evaluating variation report finished working page service cli __main__
 """.split()
 
 NO_TORCH = """
     errors tolerance sizes graph circuit order acdc thresholds spec methods prompts labelled planted
-    tasks catalogue canonical export store costs report finished page service cli
+    tasks catalogue canonical export store costs report finished page service cli __main__
 """.split()
 
 

@@ -138,12 +138,17 @@ def test_two_runs_are_compared(service, sweep, page):
     every = edges["shared"] + edges["only_left"] + edges["only_right"]
     assert shown_edges(page) == (every, every)
     page.get_by_label(re.compile("^only run " + left["id"][:8])).first.uncheck()
-    said = f"{every - edges['only_left']} of {every} kept edges shown"
+    said = f"{every - edges['only_left']} of {every} edges of the two circuits shown"
     says(page, said)
 
     page.get_by_role("button", name="Side by side").click()
     panes = page.locator(".half .circuit")
     panes.nth(1).wait_for()
+    # Each pane speaks of its own circuit.
+    for pane, circuit in zip((panes.nth(0), panes.nth(1)), ("left", "right"), strict=True):
+        number = found[circuit]["edges"]
+        said = pane.locator(".circuit-counts").inner_text()
+        assert said == f"{number} of {number} edges of {found[circuit]['name']} shown"
     until(page, "location.hash.includes('layout=two')")
     # What is zoomed in one pane is zoomed in the other.
     panes.nth(0).get_by_role("button", name="zoom in").click()
@@ -268,6 +273,24 @@ def test_every_view_fits_a_phone_and_the_dark(service, sweep, new_page, scheme):
     assert page.evaluate("document.documentElement.dataset.theme") != scheme
     page.reload()
     assert page.evaluate("document.documentElement.dataset.theme") != scheme
+
+
+@pytest.mark.parametrize(("width", "height"), [(1400, 900), (1280, 720)])
+def test_slider_and_circuit_are_on_a_laptops_screen_together(
+    service, sweep, new_page, width, height
+):
+    page = new_page(viewport={"width": width, "height": height})
+    page.goto(f"{service.url}#/runs/{sweep['runs'][0]['id']}")
+    shown_edges(page)
+    places = page.evaluate(
+        """['.circuit-thin', '.circuit-stage'].map(name => {
+        const {top, bottom} = document.querySelector(name).getBoundingClientRect();
+        return [top, bottom]; })"""
+    )
+    (slider, _), (_, end) = places
+    assert end - slider <= height, "scrolled to the slider, all of the circuit is seen"
+    if height >= 900:
+        assert end <= height, "without scrolling, even"
 
 
 def test_every_field_has_a_name(service, sweep, page):

@@ -130,11 +130,50 @@ def test_a_file_of_prompts_is_sent_as_text(idle, page):
     assert run["spec"]["prompts_file"].endswith("/mine.jsonl") and run["spec"]["task"] is None
     assert "mine.jsonl" in sees(page, ".facts").inner_text()
 
+    # Another like it takes the file that the server has, unless one is chosen.
+    sees(page, "a", "Another like it").click()
+    sees(page, "[data-field=prompts_file] .hint", "Empty: mine.jsonl, as that run had it.")
+    page.get_by_label("Ablation").select_option("mean")
+    page.get_by_label("Mean over").select_option("file")
+    page.get_by_label("Reference prompts").set_input_files(
+        {"name": "means.jsonl", "mimeType": "application/jsonl", "buffer": text.encode() * 2}
+    )
+    page.get_by_role("button", name="Submit the run").click()
+    page.wait_for_url(re.compile(rf"#/runs/(?!{run['id']})[0-9a-f]{{16}}"))
+    second = idle.ask("GET", "runs/" + re.search(r"#/runs/([0-9a-f]+)", page.url)[1])
+    assert second["spec"]["prompts_file"] == run["spec"]["prompts_file"]
+    assert second["spec"]["reference"].endswith("/means.jsonl")
+    sees(page, ".title h1", second["id"][:8])
+    sees(page, "a", "Another like it").click()
+    sees(page, "[data-field=reference_file] .hint", "Empty: means.jsonl, as that run had it.")
+    page.get_by_role("button", name="Submit the run").click()
+    page.wait_for_url(re.compile(rf"#/runs/(?!{second['id']})[0-9a-f]{{16}}"))
+    third = idle.ask("GET", "runs/" + re.search(r"#/runs/([0-9a-f]+)", page.url)[1])
+    assert third["spec"] == second["spec"]
+
 
 def idle_prompts():
     pair = {"clean": "When Mary and John went to the store, John gave a drink to"}
     pair |= {"corrupted": "When Mary and John went to the store, Mary gave a drink to"}
     return json.dumps(pair | {"correct": " Mary", "incorrect": " John"}) + "\n"
+
+
+def test_the_list_of_sweeps_follows_and_a_sweep_has_no_draft(idle, page):
+    page.goto(f"{idle.url}#/sweeps")
+    sees(page, "h1", "Sweeps")
+    made = idle.ask("POST", "sweeps", {**SMALL, "taus": [0.1, 0.2]})
+    link = sees(page, f'a[href="#/sweeps/{made["id"]}"]')
+    link.focus()
+    page.wait_for_timeout(6000)
+    assert link.evaluate("e => e === document.activeElement"), "a look at the list takes the focus"
+    page.goto(f"{idle.url}#/submit")
+    page.get_by_text("Order, precision, memory").click()
+    page.get_by_label("Draft").fill("eap-ig")
+    page.get_by_label("a sweep over thresholds").check()
+    assert not page.get_by_label("Draft").is_visible()
+    page.get_by_label("Taus", exact=True).fill("0.1,0.2")
+    page.get_by_role("button", name="Submit the sweep").click()
+    page.wait_for_url(re.compile(r"#/sweeps/[0-9a-f]{16}"))
 
 
 def test_a_planted_model_goes_by_its_name(idle, page, watch):

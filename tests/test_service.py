@@ -289,7 +289,7 @@ def test_sweeps(client, store):
     assert [run["tau"] for run in shown["runs"]] == [0.01, 0.1, 1.0]
     assert [run["note"] for run in shown["runs"]] == ["s"] * 3
     of = client.get("/api/runs", params={"sweep": made["id"]}).json()
-    assert of["total"] == 3
+    assert [run["tau"] for run in of["items"]] == [0.01, 0.1, 1.0]
     client.post(f"/api/runs/{made['runs'][1]['run']}/cancel")
     cancelled = client.post(f"/api/sweeps/{made['id']}/cancel", json={}).json()
     assert {run["status"] for run in cancelled["runs"]} == {"cancelled"}
@@ -299,6 +299,11 @@ def test_sweeps(client, store):
     for taus in ("", "0.1:1:999999999log", "x", [], [0], [-1.0], [0.1] * 201, "0.1:1:201lin"):
         refused = client.post("/api/sweeps", json=body | {"taus": taus})
         assert refused.status_code == 422 and fields(refused) == ["taus"], taus
+    for draft in ("eap-ig", "latest"):
+        drafted = body | {"taus": [0.1, 0.2], "options": {"draft": draft}}
+        refused = client.post("/api/sweeps", json=drafted)
+        assert refused.status_code == 422 and fields(refused) == ["options.draft"]
+        assert "drafts each threshold from its neighbour" in refused.json()["error"]["message"]
 
 
 def test_only_so_many_runs_may_wait(store):

@@ -458,15 +458,20 @@ def test_a_database_that_is_away_is_503_and_comes_back(tmp_path):
 
 def test_a_prefix_must_be_one():
     Settings(root_path="/a/b-c")
-    for bad in ("a", "/a/", "/a b", '/"><script>', "//"):
+    Settings(root_path="/apis")
+    for bad in ("a", "/a/", "/a b", '/"><script>', "//", "/api", "/static/x"):
         with pytest.raises(InputError):
             Settings(root_path=bad)
 
 
 def test_under_a_prefix_both_kinds_of_proxy_work(store):
     client = client_of(store, root_path="/lab", token=TOKEN)
-    for path in ("/api/health", "/lab/api/health", "/lab/", "/lab/static/icon.svg"):
-        assert client.get(path).status_code == 200, path
+    for path in ("/api/health", "/", "/static/icon.svg", "/static/app/app.js"):
+        for asked in (path, f"/lab{path}"):
+            assert client.get(asked).status_code == 200, asked
+    told = client.get("/api/openapi.json", headers={"authorization": f"Bearer {TOKEN}"}).json()
+    assert told["servers"] == [{"url": "/lab"}]
+    assert client.get("/static/../app.py").status_code == 404
     for path in ("/api/runs", "/lab/api/runs"):
         assert client.get(path).status_code == 401, path
 

@@ -101,7 +101,7 @@ def test_a_missing_file_is_an_error_and_stays_missing(tmp_path: Path, path: Path
         with pytest.raises(StoreError) as caught:
             Store.open(url, create=False)
         assert one_line(caught.value) == (
-            f"no database at {path}; run `discover run` first or pass --db"
+            f"no database at {path}; start with `discover run` or `discover submit`, or pass --db"
         )
     with pytest.raises(StoreError, match="no database at"):
         current(str(path))
@@ -110,7 +110,9 @@ def test_a_missing_file_is_an_error_and_stays_missing(tmp_path: Path, path: Path
 
 def test_an_empty_file_gets_the_schema_only_if_asked(path: Path) -> None:
     path.touch()
-    with pytest.raises(StoreError, match=r"is empty; run `discover run` first or pass --db"):
+    with pytest.raises(
+        StoreError, match=r"is empty; start with `discover run` or `discover submit`, or pass --db"
+    ):
         Store.open(str(path), create=False)
     assert path.stat().st_size == 0
     with Store.open(str(path)) as store:

@@ -171,6 +171,16 @@ def test_every_order_is_total_and_has_the_valueless_last(
     assert paged == [row.id for row in rows]
 
 
+def test_the_runs_of_a_sweep_stand_by_their_thresholds(store: Clocked) -> None:
+    taus = (0.3, 0.001, 0.02, 0.1, 0.005)
+    store.submit(SPEC, taus=taus)
+    store.wait(1)
+    alone = store.submit(SPEC)[1][0]
+    found = store.listed()[1]
+    assert found[0].id == alone
+    assert [row.tau for row in found[1:]] == sorted(taus)
+
+
 def test_pages_know_the_whole(shelf: tuple) -> None:
     store, _, made = shelf
     assert ids(store) == made[::-1]

@@ -651,7 +651,7 @@ def test_a_run_whose_model_cannot_be_loaded_is_failed_with_its_reason(store: Clo
 
 def test_only_what_ended_can_be_retried(store: Clocked) -> None:
     run_id = store.submit(SPEC)[1][0]
-    with pytest.raises(StoreError, match="is queued; only one that ended can be retried"):
+    with pytest.raises(StoreError, match="is queued; only one that failed, or was cancelled"):
         store.retry(run_id)
     lease = claimed(store, "w").lease
     with pytest.raises(StoreError, match="is running; only"):
@@ -694,7 +694,7 @@ def test_a_job_gone_on_with_by_hand_is_listed_as_its_run_is(store: Clocked) -> N
     store.fail(lease, "boom")
     attempt = store.start(run_id)
     assert (store.listed_run(run_id).status, store.listed_run(run_id).error) == ("running", None)
-    with pytest.raises(StoreError, match="is running; only one that ended"):
+    with pytest.raises(StoreError, match="is running; only one that failed"):
         store.retry(run_id)
     store.finish(run_id, "interrupted", attempt=attempt)
     assert store.listed_run(run_id).status == "interrupted"

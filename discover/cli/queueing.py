@@ -185,6 +185,9 @@ def workers(db: str | None, as_json: bool) -> None:
             }
         )
         return
+    if not found:
+        click.echo("no worker is at work here; start one with `discover worker`", err=True)
+        return
     rows = [
         (
             w.id, w.device, "alive" if w.alive else "silent", (w.run_id or "")[:8],
@@ -264,7 +267,8 @@ def wait(refs: tuple[str, ...], db: str | None, as_json: bool) -> int:
     else:
         for run in ended:
             reason = f": {run.error}" if run.error else ""
-            click.echo(f"run {run.id[:8]} (tau {run.tau:g}) is {run.status}{reason}")
+            how = "failed" if run.status == "failed" else f"is {run.status}"
+            click.echo(f"run {run.id[:8]} (tau {run.tau:g}) {how}{reason}")
     return 0 if all(run.status == "done" for run in ended) else RunError.exit_code
 
 

@@ -84,6 +84,7 @@ class Guard:
             # There are no web sockets here; to close one unopened answers it with 403.
             await send({"type": "websocket.close", "code": 1008})
             return
+        scope = under_prefix(scope, self.settings.root_path)
         path = path_of(scope)
         api = path == "/api" or path.startswith("/api/")
         started = False
@@ -115,7 +116,10 @@ class Guard:
         if not self._known_host(headers.get("host", "")):
             return _refuse_host(headers.get("host", "")), receive
         if method not in SAFE and not _same_origin(headers):
-            text = "this server takes changes only from its own page or from a program"
+            text = (
+                "this server takes changes only from its own page or from a program; a proxy in "
+                "front of it must pass Host on as it came, with its port"
+            )
             return problem(403, "CrossOriginError", text), receive
         if api and not self.access.admits(path, headers):
             text = "this server asks for its token (DISCOVER_TOKEN): log in, or send it as Bearer"
@@ -160,6 +164,20 @@ class Guard:
         if too_much := _too_much(body):
             return problem(422, "ValidationError", too_much), receive
         return None, _replay(body, receive)
+
+
+def under_prefix(scope: Scope, root: str) -> Scope:
+    """A request as ASGI writes it: its path has the prefix, also where a proxy took that off.
+
+    Without it routes are found all the same, but nothing that is mounted (`/static`).
+    """
+    path = str(scope["path"])
+    if not root:
+        return scope
+    if path != root and not path.startswith(root + "/"):
+        raw = scope.get("raw_path")
+        scope = {**scope, "path": root + path, "raw_path": raw and root.encode() + raw}
+    return {**scope, "root_path": root}
 
 
 def path_of(scope: Scope) -> str:

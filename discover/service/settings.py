@@ -56,6 +56,11 @@ class Settings:
             raise InputError(
                 f"{self.root_path!r} is no prefix; write for example /discover, or nothing"
             )
+        if re.match(r"/(api|static)(/|$)", self.root_path):
+            raise InputError(
+                f"{self.root_path!r} cannot be the prefix: the server's own addresses begin so; "
+                "write for example /discover"
+            )
         if self.max_queued < 1:
             raise InputError(f"at least 1 run must be able to wait, got {self.max_queued}")
 

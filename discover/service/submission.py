@@ -93,7 +93,7 @@ def _submit(
     checks.of("order", lambda: check_order(body.order))
     task_options = _prompts(checks, body)
     _mean(checks, body)
-    options = _options(checks, store, body)
+    options = _options(checks, store, body, sweep=sweep)
     for field in ("prompts_file", "reference"):
         checks.of(field, lambda field=field: _known(store, getattr(body, field)))  # type: ignore[misc]
     checks.end()
@@ -166,14 +166,17 @@ def _mean(checks: _Checks, body: Behaviour) -> None:
         checks.failed.append(("reference", SpecError(text)))
 
 
-def _options(checks: _Checks, store: Store, body: Behaviour) -> dict[str, Any]:
+def _options(checks: _Checks, store: Store, body: Behaviour, *, sweep: bool) -> dict[str, Any]:
     """The options of a job: bytes of memory, and a draft's method or its run's whole id."""
     given = body.options
     found: dict[str, Any] = {"block": given.block, "threads": given.threads}
     if given.memory is not None:
         memory = given.memory
         found["memory"] = checks.of("options.memory", lambda: parse_size(memory))
-    if given.draft is not None:
+    if given.draft is not None and sweep:
+        text = "a sweep drafts each threshold from its neighbour; drop the draft"
+        checks.failed.append(("options.draft", SpecError(text)))
+    elif given.draft is not None:
         draft = given.draft
         found["draft"] = checks.of("options.draft", lambda: _draft(store, draft, body.metric))
     if body.engine == "reference":

@@ -57,7 +57,10 @@ class Listing:
         query = sa.select(base).where(*_conditions(base, filters))
         key = base.c[sort]
         direction = key.desc() if descending else key.asc()
-        page = query.order_by(direction.nulls_last(), base.c.created_at.desc(), base.c.id.desc())
+        # The runs of a sweep are submitted in one moment: they stand by their thresholds.
+        page = query.order_by(
+            direction.nulls_last(), base.c.created_at.desc(), base.c.tau, base.c.id.desc()
+        )
         page = page.limit(limit).offset(offset)
         total = sa.select(sa.func.count()).select_from(query.subquery())
         with self._database.read() as connection:

@@ -117,7 +117,8 @@ def prepare(database: Database, *, create: bool) -> None:
         )
     if not create:
         raise StoreError(
-            f"database {database.label} is empty; run `discover run` first or pass --db"
+            f"database {database.label} is empty; start with `discover run` or `discover submit`, "
+            "or pass --db"
         )
     upgrade_database(database)
 
@@ -158,7 +159,9 @@ def _require_file(database: Database) -> None:
     if path is not None and path.is_dir():
         raise StoreError(f"{path} is a directory, not a database; name a file with --db")
     if path is not None and not path.exists():
-        raise StoreError(f"no database at {path}; run `discover run` first or pass --db")
+        raise StoreError(
+            f"no database at {path}; start with `discover run` or `discover submit`, or pass --db"
+        )
 
 
 def _require_directory(database: Database) -> None:

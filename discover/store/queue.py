@@ -271,7 +271,8 @@ class Queue:
                 status = status or run["status"]
             if status in ("done", *_ACTIVE):
                 raise StateError(
-                    f"run {run_id[:8]} is {status}; only one that ended can be retried"
+                    f"run {run_id[:8]} is {status}; only one that failed, or was cancelled or "
+                    "interrupted, can be retried"
                 )
             fresh = {
                 "status": "queued", "cancelling": False, "deaths": 0, "error": None,

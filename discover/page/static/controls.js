@@ -14,6 +14,11 @@ function labelled(text, control, attributes = {}) {
   return el("span", { class: "circuit-field", ...attributes }, el("label", { for: control.id }, text), control);
 }
 
+function whose({ run, side }) {
+  if (side) return `edges of ${run[side]}`;
+  return run.left ? "edges of the two circuits" : "kept edges";
+}
+
 export class Controls {
   constructor(viewer, downloads) {
     this.viewer = viewer;
@@ -176,7 +181,7 @@ export class Controls {
   }
 
   showCounts(view, state, seen) {
-    this.counts.textContent = `${count(seen.count)} of ${count(view.total)} ${view.run.left ? "edges of the two circuits" : "kept edges"} shown`;
+    this.counts.textContent = `${count(seen.count)} of ${count(view.total)} ${whose(view)} shown`;
     const parts = [];
     if (view.graph === null) parts.push("this run has not begun");
     else if (view.run.edges) parts.push(`${count(view.run.edges)} edges in the graph`);

@@ -137,7 +137,7 @@ function drawPictures(context, element, view, left, right) {
     const both = [["left", left], ["right", right]].map(([which, circuit]) => {
       const pane = h("div.pane", { role: "region", "aria-label": `The ${which} circuit` });
       place.append(h("div.half", null, h("h3", null, circuit.name), pane));
-      return [pane, only(view, which)];
+      return [pane, only(view, which, circuit)];
     });
     return link(both, context);
   };
@@ -165,9 +165,9 @@ function layoutQuery(layout) {
 }
 
 // The part of a comparison that one side has; places stay, so the two panes match.
-function only(view, which) {
+function only(view, which, circuit) {
   const edges = view.edges.filter((edge) => edge.side === "both" || edge.side === which);
-  return { ...view, edges, shown: edges.length, total: edges.length, curve: [] };
+  return { ...view, side: which, edges, shown: edges.length, total: circuit.edges, curve: [] };
 }
 
 // What is done in one pane happens in the other.

@@ -3,7 +3,7 @@
 import { ApiError, get, known, part, post } from "./api.js";
 import { choices, Fields, radios, typed } from "./fields.js";
 import { fill, h, notice } from "./dom.js";
-import { figure, model as modelName, plural, short, whole } from "./format.js";
+import { figure, plural, short, source, whole } from "./format.js";
 import { expand } from "./taus.js";
 
 const OTHER = "\u0000other";
@@ -75,7 +75,7 @@ class Form {
       this.changed();
     });
     this.file = this.fields.add("prompts_file", "Prompts file", typed("file", "", { accept: ".jsonl,.json,.csv,.tsv,.txt" }),
-      "JSONL, CSV or TSV. It is read here and sent as text; its name ends in its format.");
+      `JSONL, CSV or TSV. It is read here and sent as text; its name ends in its format.${again(this.spec.prompts_file)}`);
     this.options = h("div.options");
     const count = this.fields.add("prompts", "Number of prompts", typed("number", this.spec.prompts, { min: "1", step: "1" }));
     const seed = this.fields.add("seed", "Seed", typed("number", this.before.seed ?? 0, { step: "1" }));
@@ -108,16 +108,18 @@ class Form {
 
   // A mean ablation's prompts: the run's own, so many further ones, or a file.
   reference() {
-    const kind = typeof this.spec.reference === "number" ? "number" : "own";
+    const { reference } = this.spec;
+    const kind = typeof reference === "number" ? "number" : reference ? "file" : "own";
     this.referenceKind = this.fields.add("reference_kind", "Mean over", choices([["own", "the run's own prompts"], ["number", "further prompts of the task"], ["file", "a file"]], kind));
-    this.referenceNumber = this.fields.add("reference", "How many further prompts", typed("number", kind === "number" ? this.spec.reference : "", { min: "1", step: "1" }));
-    this.referenceFile = this.fields.add("reference_file", "Reference prompts", typed("file", "", { accept: ".jsonl,.json,.csv,.tsv,.txt" }));
+    this.referenceNumber = this.fields.add("reference", "How many further prompts", typed("number", kind === "number" ? reference : "", { min: "1", step: "1" }));
+    this.referenceFile = this.fields.add("reference_file", "Reference prompts", typed("file", "", { accept: ".jsonl,.json,.csv,.tsv,.txt" }), again(reference).trim());
     this.referenceKind.input.addEventListener("change", () => this.changed());
     return h("div", null, this.referenceKind.element, this.referenceNumber.element, this.referenceFile.element);
   }
 
   computing() {
     const { settings, before } = this;
+    this.drafted = h("p.hint", null, "A sweep drafts each threshold from its neighbour's decisions.");
     const add = (name, label, input, hint) => this.fields.add(name, label, input, hint).element;
     return h("details.more", null, h("summary", null, "Order, precision, memory"),
       h("div.row", null,
@@ -130,7 +132,8 @@ class Form {
         add("options.block", "Block", typed("number", "", { min: "1", step: "1" }), "Decisions speculated on at once."),
         add("options.threads", "CPU threads", typed("number", "", { min: "1", step: "1" })),
         add("options.memory", "Memory", typed("text", "", { placeholder: "4GiB" })),
-        add("options.draft", "Draft", typed("text", "", { placeholder: "a run's id, eap or eap-ig" }), "Whose decisions are guessed.")));
+        add("options.draft", "Draft", typed("text", "", { placeholder: "a run's id, eap or eap-ig" }), "Whose decisions are guessed.")),
+      this.drafted);
   }
 
   remark() {
@@ -170,7 +173,8 @@ class Form {
     this.referenceNumber.element.hidden = kind !== "number";
     this.referenceFile.element.hidden = kind !== "file";
     this.tau.element.hidden = this.kind === "sweep";
-    this.taus.element.hidden = this.kind !== "sweep";
+    this.taus.element.hidden = this.drafted.hidden = this.kind !== "sweep";
+    this.fields.all.get("options.draft").element.hidden = this.kind === "sweep";
     this.send.textContent = this.kind === "sweep" ? "Submit the sweep" : "Submit the run";
     this.preview();
   }
@@ -219,19 +223,19 @@ class Form {
       metric: text("metric"), ablation: text("ablation"), order: text("order"), dtype: text("dtype"), engine: text("engine"),
       note: this.input("note").value,
     };
-    if (this.from === "file") body.prompts_file = await this.read(this.file);
+    if (this.from === "file") body.prompts_file = await this.read(this.file, this.spec.prompts_file);
     else Object.assign(body, { task: this.value("task"), task_options: this.chosenOptions() });
     if (body.ablation === "mean") Object.assign(body, await this.meanSettings());
     if (this.kind === "sweep") body.taus = this.value("taus");
     else body.tau = this.number("tau");
-    body.options = { block: this.whole("options.block"), threads: this.whole("options.threads"), memory: text("options.memory"), draft: text("options.draft") };
+    body.options = { block: this.whole("options.block"), threads: this.whole("options.threads"), memory: text("options.memory"), draft: this.kind === "sweep" ? undefined : text("options.draft") };
     if (!Object.values(body.options).some((value) => value !== undefined)) delete body.options;
     return body;
   }
 
   async meanSettings() {
     const kind = this.referenceKind.input.value;
-    const reference = kind === "number" ? this.whole("reference") : kind === "file" ? await this.read(this.referenceFile) : null;
+    const reference = kind === "number" ? this.whole("reference") : kind === "file" ? await this.read(this.referenceFile, this.spec.reference) : null;
     if (reference === undefined) throw wrong("reference", "How many?");
     return { mean_by: this.value("mean_by"), reference };
   }
@@ -257,12 +261,23 @@ class Form {
     return this.number(name);
   }
 
-  async read(field) {
+  // The file that was chosen; or else the earlier run's, where the server has it.
+  async read(field, before) {
     const [file] = field.input.files;
+    if (!file && isStored(before)) return before;
     if (!file) throw wrong(field.name, "Choose a file.");
     if (file.size > LARGEST) throw wrong(field.name, `This file has ${whole(file.size)} bytes; ${whole(LARGEST)} is the most.`);
     return { name: file.name, text: await file.text() };
   }
+}
+
+// A file that was uploaded once has a name by which it may be asked for again.
+function isStored(name) {
+  return /^sha256:[0-9a-f]{64}\//.test(name ?? "");
+}
+
+function again(name) {
+  return isStored(name) ? ` Empty: ${source(name)}, as that run had it.` : "";
 }
 
 function wrong(field, message) {

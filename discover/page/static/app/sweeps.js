@@ -8,6 +8,7 @@ import { ablation, ACTIVE, age, damage, figure, model, moment, number, plural, s
 import { Pareto } from "./pareto.js";
 
 const LIMIT = 50;
+const REFRESH = 5;
 
 export async function showSweeps(context) {
   context.title("Sweeps");
@@ -17,8 +18,30 @@ export async function showSweeps(context) {
   fill(context.container,
     h("div.title", null, h("h1", { tabindex: "-1" }, "Sweeps"), h("span.spread"), h("a.button.primary", { href: "#/submit?kind=sweep" }, "Submit a sweep")),
     list, pages.element);
-  const page = await get("sweeps", { limit: LIMIT, offset });
+  const problem = h("div");
+  list.before(problem);
+  let drawn = "";
+  const load = async () => {
+    const page = await get("sweeps", { limit: LIMIT, offset });
+    if (!context.current) return;
+    fill(problem);
+    // What is under the pointer or has the focus is not replaced where only the ages go on.
+    const now = JSON.stringify(page);
+    if (now !== drawn) drawSweeps(list, pages, page, offset);
+    else for (const each of list.querySelectorAll("[data-since]")) say(each, age(each.dataset.since));
+    drawn = now;
+  };
+  await load();
   if (!context.current) return;
+  let first = true;
+  const polling = poll(async () => {
+    if (first) return void (first = false);
+    await load().catch((error) => error.status !== 401 && context.current && fill(problem, notice("error", error.message)));
+  }, REFRESH);
+  context.onLeave(() => polling.stop());
+}
+
+function drawSweeps(list, pages, page, offset) {
   const total = page.total ?? offset + page.items.length + (page.items.length === LIMIT ? 1 : 0);
   pages.update({ total, offset, limit: LIMIT });
   if (!page.items.length) {
@@ -31,7 +54,7 @@ export async function showSweeps(context) {
     page.items.map((sweep) => [
       h("a", { href: `#/sweeps/${part(sweep.id)}`, title: sweep.id }, h("code", null, short(sweep.id))),
       model(sweep.model), source(sweep.task), whole(sweep.runs.length), range(sweep.runs.map((each) => each.tau)),
-      h("span", { title: moment(sweep.created_at) }, age(sweep.created_at)), h("span.note", null, sweep.note),
+      h("span", { title: moment(sweep.created_at), "data-since": sweep.created_at }, age(sweep.created_at)), h("span.note", null, sweep.note),
     ])));
 }
 
