@@ -126,7 +126,7 @@ def test_only_root_installs_and_a_failure_is_no_error(tmp_path, monkeypatch, cap
 
 
 def test_what_is_required(monkeypatch) -> None:
-    for name in ("CI", "DISCOVER_REQUIRE_POSTGRESQL"):
+    for name in ("CI", "DISCOVER_REQUIRE_POSTGRESQL", "DISCOVER_REQUIRE_BROWSER"):
         monkeypatch.delenv(name, raising=False)
     assert not missing.required("postgresql")
     monkeypatch.setenv("DISCOVER_REQUIRE_POSTGRESQL", "1")
