@@ -48,8 +48,8 @@ def test_the_circuit_grows_while_it_is_searched(idle, new_page):
         for step, edge in enumerate(graph.edges)
     ]
     with Store.open(str(idle.database)) as store:
-        store.add_worker("the-test", host="here", pid=1, device="cpu")
-        claim = store.claim("the-test")
+        store.add_worker("the-test", host="here", pid=1, device="cpu", lease=600)
+        claim = store.claim("the-test", lease=600)
         assert claim.lease.run_id == run_id
         store.create_run(
             claim.spec, graph=graph, engine="exact", versions={}, prompts_jsonl='{"clean": "a"}',
@@ -66,7 +66,7 @@ def test_the_circuit_grows_while_it_is_searched(idle, new_page):
             sees(page, ".progress-text", share)
             sees(other, f'tr[data-run="{run_id}"]', share)
             assert f"{kept} of {len(rows)}" in page.locator(".facts").first.inner_text()
-        assert page.locator(".notice.warning").is_hidden()
+        page.locator(".notice.warning").wait_for(state="hidden")
         with store.writer(run_id, attempt=attempt) as writer:
             for decision in rows[30:]:
                 writer.add(decision)

@@ -215,6 +215,7 @@ def test_the_same_seed_fills_every_database_with_the_same(tmp_path: Path) -> Non
         assert content(url) == content(first)
 
 
+@pytest.mark.slow
 def test_the_benchmark_measures_what_it_says(tmp_path: Path) -> None:
     served = find_spec("discover.service") is not None
     words = ["--runs", "1", "--repeat", "1", "--database", "sqlite", *([] if served else NO_HTTP)]
