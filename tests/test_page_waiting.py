@@ -72,6 +72,7 @@ def test_the_circuit_grows_while_it_is_searched(idle, new_page):
                 writer.add(decision)
         kept = sum(not row.removed for row in rows)
         store.finish(run_id, "failed", error="it <b>broke</b>", seconds=1.5, attempt=attempt)
+        store.remove_worker("the-test")
     sees(page, ".notice.error", "it <b>broke</b>")
     says(page, f"{kept} of {kept} kept edges shown")
     sees(other, ".empty", "No run is like that")
