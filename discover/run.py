@@ -278,9 +278,9 @@ def _stop_if_asked(observer: Observer, rows: list[Decision], graph: Computationa
     if when is None or len(rows) == len(graph):
         return
     receiver = rows[-1].edge.receiver
-    if when == "now" or sum(row.edge.receiver == receiver for row in rows) == graph.n_senders_of(
-        receiver
-    ):
+    # Receivers are decided one after another: the last one is done if its first row is so far back.
+    first = len(rows) - graph.n_senders_of(receiver)
+    if when == "now" or (first >= 0 and rows[first].edge.receiver == receiver):
         raise StoppedError(
             f"stopped with {len(rows):,} of {len(graph):,} edges decided; all are stored"
         )

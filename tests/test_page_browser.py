@@ -32,6 +32,8 @@ VIEW = view_of_export(EXPORT)
 COUNTS = ".circuit-counts"
 TREE = "document.querySelector('.circuit-canvas')._cyreg.cy"
 """Cytoscape keeps itself on its element: the only way to ask a canvas what is on it."""
+DRAWN = "e.style('display') !== 'none'"
+"""Not `e.visible()`: it answers from before a change of classes until the next frame is drawn."""
 
 
 def save(path: Path, view: dict) -> str:
@@ -61,7 +63,7 @@ def shown(page) -> set[str]:
     """The edges that the picture draws."""
     return set(
         page.evaluate(
-            f"{TREE}.edges().filter(e => !e.hasClass('internal') && e.visible()).map(e => e.id())"
+            f"{TREE}.edges().filter(e => !e.hasClass('internal') && {DRAWN}).map(e => e.id())"
         )
     )
 
@@ -146,9 +148,7 @@ def test_what_a_threshold_cuts_off_is_faint_or_hidden_as_python_finds_it(opened)
     opened.locator("input[type=number]").fill(repr(tau))
     opened.keyboard.press("Enter")
     settle(opened, "location.hash.includes('threshold=')")
-    faint = set(
-        opened.evaluate(f"{TREE}.edges('.loose').filter(e => e.visible()).map(e => e.id())")
-    )
+    faint = set(opened.evaluate(f"{TREE}.edges('.loose').filter(e => {DRAWN}).map(e => e.id())"))
     assert faint == {edge.name for edge in kept} - connected
     opened.get_by_label("hide unconnected").check()
     settle(opened, "location.hash.includes('hide=1')")

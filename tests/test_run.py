@@ -226,3 +226,18 @@ def test_a_search_that_is_through_is_not_stopped_any_more() -> None:
         _stop_if_asked(observer, rows, graph)
         with pytest.raises(StoppedError):
             _stop_if_asked(observer, rows[:enough], graph)
+
+
+def test_a_search_is_stopped_exactly_where_a_receiver_is_done() -> None:
+    graph = ComputationalGraph(2, 2)
+    observer = Observer(stop=lambda: "after the receiver")
+    rows: list[Decision] = []
+    stopped = set()
+    for n, edge in enumerate(graph.edges):
+        rows.append(Decision(n, edge, 0.0, 0.5, "kept"))
+        try:
+            _stop_if_asked(observer, rows, graph)
+        except StoppedError:
+            stopped.add(n)
+    ends = zip(graph.edges, graph.edges[1:], strict=False)
+    assert stopped == {n for n, (a, b) in enumerate(ends) if a.receiver != b.receiver} != set()
