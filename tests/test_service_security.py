@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hmac
 import json
 import logging
+from pathlib import Path
 
 import anyio
 import pytest
@@ -12,6 +14,7 @@ from helpers_service import BODY, TOKEN, client_of, finished_run, submit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import discover
 from discover.errors import InputError, ModelError
 from discover.service import access, guard
 from discover.service.access import COOKIE, COOKIE_SECONDS, Access
@@ -383,6 +386,29 @@ def test_where_others_may_come_in_a_token_is_demanded(monkeypatch):
                 token_for(host)
     monkeypatch.setenv("DISCOVER_TOKEN", TOKEN)
     assert token_for("0.0.0.0") == token_for("127.0.0.1") == TOKEN
+
+
+# --- code ---
+
+
+def test_nothing_reads_a_pickle_or_runs_text() -> None:
+    """Weights come by safetensors, all else as JSON: bytes of others are never code."""
+    bad = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    calls = {"eval", "exec", "compile", "__import__", "torch.load", "numpy.load", "np.load"}
+    found, seen = [], 0
+    for file in Path(discover.__file__).parent.rglob("*.py"):
+        seen += 1
+        for node in ast.walk(ast.parse(file.read_text())):
+            names: set[str] = set()
+            if isinstance(node, ast.Import):
+                names = {alias.name.split(".")[0] for alias in node.names} & bad
+            elif isinstance(node, ast.ImportFrom):
+                names = {(node.module or "").split(".")[0]} & bad
+            elif isinstance(node, ast.Call):
+                names = {ast.unparse(node.func)} & calls
+            found += [f"{file.name}:{node.lineno}: {name}" for name in names]
+    assert seen > 100
+    assert found == []
 
 
 # --- answers ---

@@ -113,14 +113,31 @@ def test_a_server_that_is_killed_takes_its_worker_along_and_the_next_goes_on(tmp
     with serving(tmp_path, "--no-worker") as (process, address):
         assert httpx.get(f"{address}/api/runs/{run_id}").json()["id"] == run_id
         assert psutil.Process(process.pid).children() == []
-        # Two servers at once on one SQLite file.
         with serving(tmp_path) as (_, other):
-            names, steps = watched(address, run_id)
+            names, steps = watched(other, run_id)
             assert names[-1] == "end" and steps == list(range(479))
-            again = httpx.post(f"{other}/api/runs", json=BODY | {"tau": 0.4}).json()["id"]
-            assert watched(address, again)[1] == watched(other, again)[1] == list(range(479))
         with httpx.stream("GET", f"{address}/api/runs/{run_id}/events") as _:
             pass
+
+
+def test_two_servers_at_once_on_one_sqlite_file(tmp_path):
+    with serving(tmp_path) as (_, one), serving(tmp_path) as (_, two):
+        until(lambda: len(httpx.get(f"{one}/api/workers").json()["items"]) == 2)
+        ids = [
+            httpx.post(f"{where}/api/runs", json=BODY | {"prompts": 2, "tau": tau}).json()["id"]
+            for tau in (0.1, 0.4)
+            for where in (one, two)
+        ]
+        # Each tells of every run, whoever took it in and whoever's worker is at it.
+        for run_id in ids:
+            for where in (one, two):
+                names, steps = watched(where, run_id)
+                assert names[-1] == "end" and steps == list(range(479))
+        runs = [httpx.get(f"{two}/api/runs/{run_id}").json() for run_id in ids]
+        assert {run["status"] for run in runs} == {"done"}
+        assert {run["attempt"] for run in runs} == {1}  # no run was begun twice
+        hashes = [run["circuit_hash"] for run in runs]
+        assert hashes[0] == hashes[1] != hashes[2] == hashes[3]
 
 
 def test_a_stream_that_is_open_does_not_hold_the_server_up(tmp_path):

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import discover.store.sql
+import discover.store.runs
 from discover.acdc import Decision
 from discover.errors import StoreError
 from discover.evaluation.figures import Measurement
@@ -280,7 +280,7 @@ def test_a_nan_is_refused_before_it_reaches_the_database(store: Store) -> None:
 def test_reading_in_chunks_loses_nothing_at_their_borders(
     store: Store, monkeypatch: pytest.MonkeyPatch, n: int
 ) -> None:
-    monkeypatch.setattr(discover.store.sql, "_CHUNK", 3)
+    monkeypatch.setattr(discover.store.runs, "CHUNK", 3)
     run_id = new_run(store)
     fill(store, new_run(store), 5)  # another run's rows must not mix in
     assert list(store.decisions(run_id)) == []

@@ -76,7 +76,7 @@ def test_a_job_is_what_was_asked_for(store: Clocked) -> None:
         ({"taus": []}, "at least one threshold"),
         ({"taus": [0.1, -1.0]}, "tau"),
         ({"engine": "warp"}, "unknown engine 'warp'; choose one of exact, reference"),
-        ({"options": {"device": "cuda"}}, "a job has no option 'device'; it may have block"),
+        ({"options": {"device": "cuda"}}, "a run has no option 'device'; it may have block"),
     ],
 )
 def test_what_cannot_be_asked_for(store: Clocked, options: dict, says: str) -> None:
@@ -654,7 +654,7 @@ def test_only_what_ended_can_be_retried(store: Clocked) -> None:
     with pytest.raises(StoreError, match="is queued; only one that failed, or was cancelled"):
         store.retry(run_id)
     lease = claimed(store, "w").lease
-    with pytest.raises(StoreError, match="is running; only"):
+    with pytest.raises(StoreError, match="is running; only .* can be retried$"):
         store.retry(run_id)
     begin(store, lease)
     store.finish(run_id, "done", attempt=store.start(run_id, lease))
@@ -669,7 +669,7 @@ def test_a_run_of_the_command_line_is_no_job_until_it_is_retried(store: Clocked)
     for call in (store.job, store.cancel):
         with pytest.raises(StoreError, match="was not submitted but started from the command"):
             call(run_id)
-    with pytest.raises(StoreError, match="is running; only"):
+    with pytest.raises(StoreError, match="is running; only .* is gone, `discover resume "):
         store.retry(run_id)
     store.finish(run_id, "failed", error="boom", attempt=store.start(run_id))
     store.set_note(run_id, "mine")
@@ -694,7 +694,7 @@ def test_a_job_gone_on_with_by_hand_is_listed_as_its_run_is(store: Clocked) -> N
     store.fail(lease, "boom")
     attempt = store.start(run_id)
     assert (store.listed_run(run_id).status, store.listed_run(run_id).error) == ("running", None)
-    with pytest.raises(StoreError, match="is running; only one that failed"):
+    with pytest.raises(StoreError, match="is running; only one that .* is gone, `discover resume"):
         store.retry(run_id)
     store.finish(run_id, "interrupted", attempt=attempt)
     assert store.listed_run(run_id).status == "interrupted"

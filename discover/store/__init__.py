@@ -1,10 +1,10 @@
 """The record of every run: a SQL database, a SQLite file unless told otherwise.
 
 `protocol.py` says what callers may rely on and `contract.py` which records they get, `tables.py`
-what is in the database, `engine.py` how it is reached, `sql.py`, `evaluations.py`, `prompts.py`
-and `writer.py` how it is read and written, `queue.py` and `jobrows.py` how runs are handed out to
-workers, `listing.py`, `refs.py` and `sweeps.py` what a list of runs shows, `circuits.py` what
-a picture of one is made from, `migrate.py` how its schema changes.
+what is in the database, `engine.py` how it is reached, `sql.py`, `runs.py`, `evaluations.py`,
+`prompts.py` and `writer.py` how it is read and written, `queue.py`, `leases.py` and `jobrows.py`
+how runs are handed out to workers, `listing.py`, `refs.py` and `sweeps.py` what a list of runs
+shows, `circuits.py` what a picture of one is made from, `migrate.py` how its schema changes.
 """
 
 from discover.store.contract import (

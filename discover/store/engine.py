@@ -209,6 +209,11 @@ _OTHER = (
         r"connection .*failed|could not connect|resolve|timeout",
         "cannot reach database {label}: {text}",
     ),
+    (
+        r"closed the connection|connection is lost|connection is closed|terminating connection",
+        "the connection to database {label} was lost ({text}); all that was stored is safe: try "
+        "again once it is back",
+    ),
 )
 
 

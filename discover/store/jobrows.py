@@ -5,17 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from discover.errors import SpecError, StoreError
-from discover.spec import RunSpec
+from discover.errors import SpecError, StateError, StoreError
+from discover.spec import ENGINES, RunSpec
 from discover.store.contract import JobRecord
 from discover.store.records import storable
 from discover.store.tables import ID_LENGTH, sweep_runs, sweeps
+
+OPTIONS = ("block", "memory", "draft", "threads")
+"""What a job may ask of its worker: `How`'s fields that are not the worker's own."""
+
+
+def check_known(engine: str, options: Iterable[str]) -> None:
+    """Refuse an engine that there is none of, and names of options that no run has.
+
+    Raises:
+        SpecError: one is unknown.
+    """
+    if engine not in ENGINES:
+        raise SpecError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}")
+    if unknown := sorted(set(options) - set(OPTIONS)):
+        raise SpecError(f"a run has no option {unknown[0]!r}; it may have {', '.join(OPTIONS)}")
 
 
 def insert_sweep(
@@ -47,6 +62,16 @@ def kills(deaths: int, row: Mapping[Any, Any]) -> str:
         f"{deaths} workers in a row died on this run without storing one more decision, the last "
         f"of them {row['worker']}; look at its log (out of memory?), then `discover retry "
         f"{row['id'][:8]}`"
+    )
+
+
+def no_retry(run_id: str, status: str, *, mine: bool) -> StateError:
+    """Why a run is not put back into the queue; with `mine` its status is that of its job."""
+    # Nothing tells whether a process that a person started is still there.
+    by_hand = f"; if the process that ran it is gone, `discover resume {run_id[:8]}` goes on"
+    return StateError(
+        f"run {run_id[:8]} is {status}; only one that failed, or was cancelled or interrupted, can "
+        f"be retried{by_hand if status == 'running' and not mine else ''}"
     )
 
 

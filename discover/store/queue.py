@@ -17,14 +17,23 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from discover.errors import FencedError, SpecError, StateError, StoreError
+from discover.errors import SpecError, StateError, StoreError
 from discover.spec import ENGINES, RunSpec
 from discover.store.contract import Beat, Claim, JobRecord, Lease, WorkerRecord
 from discover.store.engine import Database
-from discover.store.jobrows import insert_sweep, job_record, kills, new_job, spec_of
+from discover.store.jobrows import (
+    check_known,
+    insert_sweep,
+    job_record,
+    kills,
+    new_job,
+    no_retry,
+    spec_of,
+)
+from discover.store.leases import ACTIVE, FREE, end, held, set_free
 from discover.store.records import storable
 from discover.store.refs import find_one
-from discover.store.tables import ID_LENGTH, UtcTime, decisions, jobs, runs, workers
+from discover.store.tables import ID_LENGTH, decisions, jobs, runs, workers
 
 LEASE = 30.0
 """Seconds for which a worker promises to be heard of again, unless it says otherwise."""
@@ -32,19 +41,8 @@ LEASE = 30.0
 MAX_DEATHS = 5
 """So many workers may die on a run in a row, without one decision stored, before it is failed."""
 
-OPTIONS = ("block", "memory", "draft", "threads")
-"""What a job may ask of its worker: `How`'s fields that are not the worker's own."""
-
 FORGET = timedelta(days=1)
 """After so long without a heartbeat a dead worker's row goes, when the next worker is entered."""
-
-_ACTIVE = ("queued", "running")
-
-FREE: dict[str, Any] = {"worker": None, "heartbeat_at": None, "expires_at": None}
-"""What a job's row says of its worker where none is at it."""
-
-# On PostgreSQL a transaction that locks a job's row, its run's and a worker's does so in this
-# order: two that did it the other way round would wait for each other.
 
 
 class Queue:
@@ -64,17 +62,14 @@ class Queue:
         """Ask for a run, or with `taus` for a sweep; returns the sweep's id and the runs'.
 
         `spec` need not be pinned. A sweep's runs are ordered by tau, ascending, and share `spec`
-        but for it. `options` may have the keys of `OPTIONS`.
+        but for it. `options` may have the keys of `jobrows.OPTIONS`.
 
         Raises:
             SpecError: no tau is given, or an engine or an option is unknown.
             StoreError: the jobs cannot be stored.
         """
         wanted = dict(options or {})
-        if unknown := sorted(set(wanted) - set(OPTIONS)):
-            raise SpecError(f"a job has no option {unknown[0]!r}; it may have {', '.join(OPTIONS)}")
-        if engine not in ENGINES:
-            raise SpecError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}")
+        check_known(engine, wanted)
         if taus is not None and not taus:
             raise SpecError("a sweep needs at least one threshold")
         each = (
@@ -135,7 +130,7 @@ class Queue:
         try:
             spec = spec_of(row, "run")
         except StoreError as error:
-            _end(connection, row["id"], "failed", str(error), now)
+            end(connection, row["id"], "failed", str(error), now)
             return None
         run = connection.execute(
             sa.select(runs.c.status, runs.c.attempt).where(runs.c.id == row["id"])
@@ -150,7 +145,7 @@ class Queue:
             reason = None if row["cancelling"] else kills(deaths, row)
             dead = sa.update(jobs).where(jobs.c.id == row["id"])
             connection.execute(dead.values(deaths=deaths))
-            _end(connection, row["id"], status, reason, now)
+            end(connection, row["id"], status, reason, now)
             return None
         attempt = max(row["attempt"], run.attempt if run else 0) + 1
         mine = {
@@ -192,7 +187,7 @@ class Queue:
             alive = {"heartbeat_at": now, "expires_at": now + timedelta(seconds=seconds)}
             answer = Beat(mine=True, cancelling=False)
             if lease is not None:
-                mine = _held(lease)
+                mine = held(lease)
                 connection.execute(sa.update(jobs).where(mine).values(**alive))
                 found = connection.execute(sa.select(jobs.c.cancelling).where(mine)).scalar()
                 answer = Beat(mine=found is not None, cancelling=bool(found))
@@ -208,7 +203,7 @@ class Queue:
         """
         with self._database.write() as connection:
             now = self._now(connection)
-            set_free(connection, _held(lease), now)
+            set_free(connection, held(lease), now)
             connection.execute(
                 sa.update(runs)
                 .where(runs.c.id == lease.run_id, runs.c.attempt == lease.attempt)
@@ -223,9 +218,9 @@ class Queue:
         """
         with self._database.write() as connection:
             now = self._now(connection)
-            held = sa.select(jobs.c.id).where(_held(lease)).with_for_update()
-            if connection.execute(held).scalar() is not None:
-                _end(connection, lease.run_id, "failed", storable(error), now)
+            own = sa.select(jobs.c.id).where(held(lease)).with_for_update()
+            if connection.execute(own).scalar() is not None:
+                end(connection, lease.run_id, "failed", storable(error), now)
 
     def cancel(self, ref: str) -> JobRecord:
         """Take a run out of the queue, or ask its worker to stop; what is decided stays stored.
@@ -237,7 +232,7 @@ class Queue:
         with self._database.write() as connection:
             query = sa.select(jobs).where(jobs.c.id == found.id).with_for_update()
             row = connection.execute(query).mappings().first()
-            if row is None or row["status"] not in _ACTIVE:
+            if row is None or row["status"] not in ACTIVE:
                 state = "gone" if row is None else row["status"]
                 raise StateError(f"run {found.id[:8]} is {state} already; nothing to cancel")
             now = self._now(connection)
@@ -245,7 +240,7 @@ class Queue:
                 flag = sa.update(jobs).where(jobs.c.id == found.id)
                 connection.execute(flag.values(cancelling=True, updated_at=now))
             else:
-                _end(connection, found.id, "cancelled", None, now)
+                end(connection, found.id, "cancelled", None, now)
         return self.job(found.id)
 
     def retry(self, ref: str) -> JobRecord:
@@ -265,15 +260,12 @@ class Queue:
                 .first()
             )
             run = connection.execute(sa.select(runs).where(runs.c.id == run_id)).mappings().first()
-            status = row["status"] if row and row["status"] in _ACTIVE else None
+            status = row["status"] if row and row["status"] in ACTIVE else None
             # A run that was gone on with by hand is running although its job has ended.
             if run and run["status"] in ("done", "running"):
                 status = status or run["status"]
-            if status in ("done", *_ACTIVE):
-                raise StateError(
-                    f"run {run_id[:8]} is {status}; only one that failed, or was cancelled or "
-                    "interrupted, can be retried"
-                )
+            if status in ("done", *ACTIVE):
+                raise no_retry(run_id, status, mine=row is not None and row["status"] == status)
             fresh = {
                 "status": "queued", "cancelling": False, "deaths": 0, "error": None,
                 "updated_at": now, "finished_at": None, **FREE,
@@ -346,91 +338,3 @@ class Queue:
             return datetime.now(UTC)
         found: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         return found.astimezone(UTC)
-
-
-def check_lease(connection: sa.Connection, lease: Lease) -> None:
-    """Keep a claimed run the worker's own until the transaction ends.
-
-    Raises:
-        FencedError: it is not the worker's own any more.
-    """
-    held = sa.select(jobs.c.id).where(_held(lease)).with_for_update()
-    if connection.execute(held).scalar() is None:
-        raise fenced(lease.run_id)
-
-
-def lock_job(connection: sa.Connection, run_id: str) -> str | None:
-    """Hold a run's job, if it has one, until the transaction ends; returns its status."""
-    query = sa.select(jobs.c.status).where(jobs.c.id == run_id).with_for_update()
-    found: str | None = connection.execute(query).scalar()
-    return found
-
-
-def check_idle(connection: sa.Connection, run_id: str) -> None:
-    """Refuse to go on by hand with a run that is queued or being worked on.
-
-    Raises:
-        StoreError: it is.
-    """
-    status = lock_job(connection, run_id)
-    if status in _ACTIVE:
-        whose = "waits for a worker" if status == "queued" else "is being worked on by a worker"
-        raise StateError(f"run {run_id[:8]} {whose}; first `discover cancel {run_id[:8]}`")
-
-
-def fenced(run_id: str) -> FencedError:
-    """What is said to a process that a run does not belong to any more."""
-    return FencedError(
-        f"run {run_id[:8]} has been taken over by another process; nothing more was written here"
-    )
-
-
-def end_job(connection: sa.Connection, run_id: str, status: str, error: str | None) -> None:
-    """Bring a job in line with its run, that has just ended as `status`."""
-    now = datetime.now(UTC)
-    of = jobs.c.id == run_id
-    if status == "interrupted":
-        # Stopped by its worker: someone else's turn. Stopped by hand: it stays stopped.
-        set_free(connection, sa.and_(of, jobs.c.status == "running"), now)
-        return
-    ended = {"status": status, "error": error, "finished_at": now, "updated_at": now}
-    connection.execute(sa.update(jobs).where(of).values(**ended, **FREE, cancelling=False))
-
-
-def set_free(connection: sa.Connection, which: sa.ColumnElement[bool], now: datetime) -> None:
-    """Put jobs back into the queue, or end them if they are being cancelled."""
-    # In one statement: what is cancelled between two of them would be given back and yet run on.
-    stop = jobs.c.cancelling
-    change = {
-        **FREE,
-        "status": sa.case((stop, "cancelled"), else_="queued"),
-        "finished_at": sa.case((stop, sa.literal(now, UtcTime)), else_=sa.null()),
-        "cancelling": False,
-        "updated_at": now,
-    }
-    connection.execute(sa.update(jobs).where(which).values(**change))
-
-
-def _held(lease: Lease) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        jobs.c.id == lease.run_id,
-        jobs.c.attempt == lease.attempt,
-        jobs.c.worker == lease.worker,
-        jobs.c.status == "running",
-    )
-
-
-def _end(
-    connection: sa.Connection, run_id: str, status: str, error: str | None, now: datetime
-) -> None:
-    """End a job, and its run if it has begun; the attempt rises, so its worker is fenced out."""
-    free = {**FREE, "cancelling": False, "finished_at": now}
-    mine = sa.update(jobs).where(jobs.c.id == run_id)
-    connection.execute(
-        mine.values(**free, status=status, error=error, updated_at=now, attempt=jobs.c.attempt + 1)
-    )
-    ended = {"status": "failed" if status == "failed" else "interrupted", "error": error}
-    going = sa.update(runs).where(runs.c.id == run_id, runs.c.status != "done")
-    connection.execute(
-        going.values(**ended, attempt=runs.c.attempt + 1, updated_at=now, finished_at=now)
-    )

@@ -15,7 +15,7 @@ from discover.acdc import Decision
 from discover.errors import FencedError, StoreError
 from discover.store.contract import OnCommit
 from discover.store.engine import Database
-from discover.store.queue import fenced
+from discover.store.leases import fenced
 from discover.store.tables import decisions, runs
 
 MAX_INTERVAL = 2.0

@@ -13,7 +13,7 @@ from discover.prompts.reading import check_text
 from discover.sizes import parse_size
 from discover.spec import ENGINES, RunSpec
 from discover.store import Store
-from discover.store.queue import OPTIONS
+from discover.store.jobrows import check_known
 from discover.store.sweeps import STORED_FILE
 from discover.tasks import check_options as check_task_options
 from discover.tasks import get_task
@@ -28,15 +28,13 @@ def check_asked(
         SpecError: engine and options are none, or do not go together.
         TaskError: the task is none, or has no such option.
     """
-    if engine not in ENGINES:
-        raise SpecError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}")
     if spec.task is not None:
         check_task_options(get_task(spec.task), spec.task_options)
     check_options(spec, engine, options or {})
 
 
 def check_options(spec: RunSpec, engine: str, options: Mapping[str, Any]) -> None:
-    """Refuse options of a job (`discover.store.queue.OPTIONS`) that are unknown or unusable.
+    """Refuse an engine and options of a job (`jobrows.OPTIONS`) that are unknown or unusable.
 
     `block` and `threads` are whole numbers from 1, `memory` a size (`4GiB`) or bytes, `draft` a
     method or the id of a run; each may be None.
@@ -44,8 +42,7 @@ def check_options(spec: RunSpec, engine: str, options: Mapping[str, Any]) -> Non
     Raises:
         SpecError: one is.
     """
-    if unknown := sorted(set(options) - set(OPTIONS)):
-        raise SpecError(f"a run has no option {unknown[0]!r}; it may have {', '.join(OPTIONS)}")
+    check_known(engine, options)
     for name in ("block", "threads"):
         value = options.get(name)
         if value is not None and (type(value) is not int or value < 1):
