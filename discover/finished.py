@@ -52,17 +52,6 @@ def stored_circuit(store: Store, record: RunRecord) -> CircuitExport:
     return CircuitExport(circuit_of(record.graph, rows), {row.edge: row for row in rows}, shown)
 
 
-def kept_circuit(store: Store, record: RunRecord) -> CircuitExport:
-    """A finished run's circuit with the decisions to keep its edges alone.
-
-    Raises:
-        StateError: the run is not done.
-    """
-    from discover.export import CircuitExport
-
-    return CircuitExport(*_kept(store, record))
-
-
 def _kept(store: Store, record: RunRecord) -> tuple[Circuit, dict[Edge, Decision]]:
     """A finished run's circuit, and its edges' decisions: a fraction of all its rows."""
     check_done(record)
@@ -77,13 +66,17 @@ def _kept(store: Store, record: RunRecord) -> tuple[Circuit, dict[Edge, Decision
 
 @dataclass(frozen=True)
 class Named:
-    """A circuit and what is known about it: the run it is of, the roles of its nodes, its model."""
+    """A circuit and what is known about it: the run it is of, the roles of its nodes, its model.
+
+    Of a run also the decisions to keep the circuit's edges.
+    """
 
     name: str
     circuit: Circuit
     record: RunRecord | None = None
     model: str | None = None
     roles: Mapping[str, tuple[Sender, ...]] = field(default_factory=dict)
+    decisions: Mapping[Edge, Decision] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """What JSON output says of it."""
@@ -103,8 +96,8 @@ def of_run(store: Store, record: RunRecord) -> Named:
     Raises:
         StateError: the run is not done.
     """
-    circuit = _kept(store, record)[0]
-    return Named(f"run {record.id[:8]}", circuit, record, record.model)
+    circuit, kept = _kept(store, record)
+    return Named(f"run {record.id[:8]}", circuit, record, record.model, decisions=kept)
 
 
 def of_known(known: CanonicalCircuit) -> Named:

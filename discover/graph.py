@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from functools import cached_property, lru_cache
+from typing import Any, Literal
 
 from discover.errors import GraphError
 
@@ -360,3 +361,19 @@ class ComputationalGraph:
             f"{self.n_layers} layers of {self.n_heads} heads{groups}"
             f"{'' if self.mlp else ' and no MLPs'}"
         )
+
+
+def graph_of_shape(shape: Mapping[str, Any]) -> ComputationalGraph:
+    """The graph that `ComputationalGraph.shape` told of; equal shapes give the very same object.
+
+    Raises:
+        GraphError: there is no such graph.
+        TypeError: the shape's keys are others.
+    """
+    return _shared(**shape)
+
+
+# Runs of one database are mostly of a few graphs, and each lists tens of thousands of edges.
+@lru_cache(maxsize=4)
+def _shared(**shape: Any) -> ComputationalGraph:
+    return ComputationalGraph(**shape)

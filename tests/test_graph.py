@@ -14,6 +14,7 @@ from discover.graph import (
     ComputationalGraph,
     Receiver,
     Sender,
+    graph_of_shape,
     parse_edge,
     parse_receiver,
     parse_sender,
@@ -346,3 +347,17 @@ def test_heads_share_key_value_heads_evenly(heads, groups):
 def test_as_many_key_value_heads_as_heads_is_no_grouping():
     assert ComputationalGraph(2, 3, 3) == ComputationalGraph(2, 3)
     assert not ComputationalGraph(2, 3, 3).grouped
+
+
+def test_equal_shapes_are_one_graph():
+    shape = ComputationalGraph(3, 4, 2, parallel=True, mlp=False).shape()
+    found = graph_of_shape(shape)
+    assert found.shape() == shape and found == ComputationalGraph(**shape)
+    assert graph_of_shape(dict(shape)) is found
+    assert graph_of_shape(shape | {"n_layers": 2}).n_layers == 2
+    with pytest.raises(GraphError):
+        graph_of_shape(shape | {"n_heads": 3})
+    with pytest.raises(TypeError):
+        graph_of_shape(shape | {"n_layers": [2]})
+    with pytest.raises(TypeError):
+        graph_of_shape(shape | {"more": 2})

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from datetime import UTC
+from types import MappingProxyType
+
 import pytest
 from helpers_service import (
     BODY,
@@ -13,11 +18,13 @@ from helpers_service import (
     finished_run,
     submit,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from discover.acdc import circuit_of
 from discover.canonical import canonical_names
 from discover.catalogue import KNOWN_MODELS
-from discover.service.answers import dumps
+from discover.service.answers import dumps, plain
 from discover.service.circuits import MEDIA
 from discover.spec import METRICS
 from discover.store import Store
@@ -353,3 +360,25 @@ def test_infinities_and_times_are_written_so_that_any_parser_takes_them():
     )
     with pytest.raises(TypeError):
         dumps(object())
+
+
+@dataclasses.dataclass
+class Holds:
+    x: object
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+    | st.datetimes(timezones=st.just(UTC)),
+    lambda inner: st.lists(inner)
+    | st.tuples(inner, inner)
+    | st.dictionaries(st.text(), inner)
+    | st.dictionaries(st.text(), inner).map(MappingProxyType)
+    | inner.map(Holds),
+)  # fmt: skip
+
+
+@given(VALUES)
+def test_json_is_the_same_with_infinities_and_without(value):
+    """The short way, for values without an infinity, and the long way say the same."""
+    assert dumps(value) == json.dumps(plain(value), allow_nan=False, separators=(",", ":"))

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from discover.circuit import connected_edges
 from discover.errors import InputError
-from discover.graph import ComputationalGraph, Edge, Receiver, parse_receiver, parse_sender
+from discover.graph import (
+    ComputationalGraph,
+    Edge,
+    Receiver,
+    graph_of_shape,
+    parse_receiver,
+    parse_sender,
+)
 from discover.page.places import places
 from discover.spec import METRICS, RunSpec
 
@@ -60,7 +67,7 @@ def view_of_run(store: Store, ref: str, edges: int = MOST_EDGES) -> View:
             "damage_all_ablated": record.damage_all_ablated,
             "versions": record.versions,
         }
-    graph = ComputationalGraph(**listed.graph)
+    graph = graph_of_shape(listed.graph)
     kept, curve = list(store.kept_rows(listed.id)), store.curve(listed.id, CURVE_POINTS)
     return _view(facts, graph, kept, curve, edges, final=listed.status == "done")
 

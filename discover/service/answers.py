@@ -57,7 +57,15 @@ class Json(Response):
 
 def dumps(value: Any) -> str:
     """JSON text of plain values, times and dataclasses."""
-    return json.dumps(plain(value), allow_nan=False, separators=(",", ":"))
+    try:
+        return _encoded(value)
+    except ValueError:
+        # Infinities are rare: whole answers are gone through in Python only where there is one.
+        return _encoded(plain(value))
+
+
+def _encoded(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"), default=_shallow)
 
 
 def plain(value: Any) -> Any:
@@ -66,14 +74,21 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return None if math.isnan(value) else json_number(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    return plain(_shallow(value))
+
+
+def _shallow(value: Any) -> Any:
+    """The value as a kind that JSON has; what is in it may still be of other kinds."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return {str(key): item for key, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     raise TypeError(f"a {type(value).__name__} has no JSON form")
 
 

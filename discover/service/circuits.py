@@ -22,7 +22,6 @@ from discover.finished import (
     Named,
     check_done,
     comparison_json,
-    kept_circuit,
     of_known,
     of_run,
     stored_circuit,
@@ -162,7 +161,7 @@ async def compare(
         one, other = (named(store, settings, ref) for ref in (left, right))
         found = overlap_of(one.circuit, other.circuit, other.roles)
         contrast = Contrast(one.circuit, other.circuit, one.name, other.name)
-        ours, theirs = (_with_scores(store, each) for each in (one, other))
+        ours, theirs = (CircuitExport(each.circuit, each.decisions) for each in (one, other))
         facts = {"model": one.model or other.model, "name": f"{one.name} and {other.name}"}
         if (record := one.record or other.record) is not None:
             spec = record.spec
@@ -185,10 +184,6 @@ def named(store: Store, settings: Settings, ref: str) -> Named:
     if not re.fullmatch(r"latest|[0-9a-fA-F]{1,16}", ref):
         raise NotFoundError(f"{ref!r} is neither a run's id nor canonical:NAME")
     return of_run(store, store.run(ref))
-
-
-def _with_scores(store: Store, side: Named) -> CircuitExport | None:
-    return None if side.record is None else kept_circuit(store, side.record)
 
 
 def known_circuit(settings: Settings, name: str) -> CanonicalCircuit:

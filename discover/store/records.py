@@ -7,7 +7,7 @@ from typing import Any
 
 from discover.acdc import Decision
 from discover.errors import GraphError, SpecError, StoreError
-from discover.graph import ComputationalGraph, Edge
+from discover.graph import ComputationalGraph, Edge, graph_of_shape
 from discover.spec import RunSpec
 from discover.store.contract import RunRecord
 
@@ -21,7 +21,7 @@ def record_of(row: Mapping[Any, Any]) -> RunRecord:
     names = set(RunRecord.__dataclass_fields__) - {"spec", "graph"}
     try:
         spec = RunSpec.from_json(row["spec"])
-        graph = ComputationalGraph(**row["graph"])
+        graph = graph_of_shape(row["graph"])
     except (SpecError, GraphError, TypeError) as error:
         raise StoreError(f"run {row['id']} cannot be read: {error}") from error
     return RunRecord(spec=spec, graph=graph, **{name: row[name] for name in names})
