@@ -28,7 +28,7 @@ class Circuit:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "edges", frozenset(self.edges))
-        if strangers := sorted(e.name for e in self.edges - self.graph.edge_set):
+        if strangers := sorted(edge.name for edge in self.edges if edge not in self.graph):
             raise GraphError(f"edges that are not in the graph: {', '.join(strangers[:5])}")
 
     @classmethod
@@ -54,7 +54,7 @@ class Circuit:
     @cached_property
     def ordered(self) -> tuple[Edge, ...]:
         """The kept edges in the graph's canonical order."""
-        return tuple(edge for edge in self.graph.edges if edge in self.edges)
+        return tuple(sorted(self.edges, key=self.graph.index))
 
     @cached_property
     def hash(self) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import Any, Literal
 
 from discover.errors import GraphError
@@ -284,8 +285,31 @@ class ComputationalGraph:
         """Every edge, for membership."""
         return frozenset(self.edges)
 
+    # A large model has millions of edges: what asks of a few must not list them all.
+    @cached_property
+    def _first(self) -> dict[Receiver, tuple[int, int]]:
+        """Where in `edges` each receiver's begin, and how many they are."""
+        counts = [self.n_senders_of(receiver) for receiver in self.receivers]
+        begins = accumulate(counts, initial=0)
+        return dict(zip(self.receivers, zip(begins, counts, strict=False), strict=True))
+
+    def __contains__(self, edge: Edge) -> bool:
+        sender = self.sender_index.get(edge.sender)
+        return sender is not None and sender < self._first.get(edge.receiver, (0, 0))[1]
+
+    def index(self, edge: Edge) -> int:
+        """The edge's place in `edges`.
+
+        Raises:
+            GraphError: the edge is not in this graph.
+        """
+        if edge not in self:
+            raise GraphError(f"there is no edge {edge} in a model with {self._inventory()}")
+        begin, count = self._first[edge.receiver]
+        return begin + count - 1 - self.sender_index[edge.sender]
+
     def __len__(self) -> int:
-        return sum(self.n_senders_of(receiver) for receiver in self.receivers)
+        return sum(count for _, count in self._first.values())
 
     @property
     def hash(self) -> str:
@@ -331,7 +355,7 @@ class ComputationalGraph:
         edge = parse_edge(name)
         self.check_sender(edge.sender)
         self.check_receiver(edge.receiver)
-        if edge not in self.edge_set:
+        if edge not in self:
             raise GraphError(
                 f"there is no edge {name}: {edge.sender} is not computed before {edge.receiver}"
             )

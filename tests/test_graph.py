@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from discover.errors import GraphError
 from discover.graph import (
     ComputationalGraph,
+    Edge,
     Receiver,
     Sender,
     graph_of_shape,
@@ -361,3 +362,18 @@ def test_equal_shapes_are_one_graph():
         graph_of_shape(shape | {"n_layers": [2]})
     with pytest.raises(TypeError):
         graph_of_shape(shape | {"more": 2})
+
+
+@given(graphs())
+def test_an_edge_is_known_and_placed_without_listing_all(graph):
+    asked = ComputationalGraph(**graph.shape())
+    ends = [(s, r) for s in graph.senders for r in graph.receivers]
+    ends += [(Sender("head", 99, 0), Receiver("logits")), (Sender("embed"), Receiver("mlp", 99))]
+    for sender, receiver in ends:
+        edge = Edge(sender, receiver)
+        assert (edge in asked) == (edge in graph.edge_set)
+        if edge not in asked:
+            with pytest.raises(GraphError, match="there is no edge"):
+                asked.index(edge)
+    assert "edges" not in vars(asked)
+    assert [asked.index(edge) for edge in graph.edges] == list(range(len(graph)))

@@ -158,7 +158,7 @@ def roc_of_circuits(
     if any(other != graph for other in graphs):
         raise MismatchError("a ROC curve needs circuits, and a known circuit, of one graph")
     edges = truth.edges if isinstance(truth, Circuit) else frozenset(truth)
-    if strangers := sorted(edge.name for edge in edges - graph.edge_set):
+    if strangers := sorted(edge.name for edge in edges if edge not in graph):
         raise MismatchError(f"edges of the known circuit not in the graph: {_some(strangers)}")
     if of == "edges":
         return _of_sets([c.edges for c in circuits], graph.edge_set, edges, of, taus)

@@ -52,7 +52,7 @@ class CircuitExport:
     def _check(self, edge: Edge, decision: Decision) -> None:
         if decision.edge != edge:
             raise InputError(f"the decision of {edge} is about {decision.edge}")
-        if edge not in self.circuit.graph.edge_set:
+        if edge not in self.circuit.graph:
             raise InputError(f"there is a decision about {edge}, which is not in the graph")
         if decision.removed == (edge in self.circuit):
             state = "kept" if edge in self.circuit else "not kept"
