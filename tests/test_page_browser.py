@@ -11,12 +11,14 @@ import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import pytest
 from export_circuits import GPT2, export_of, grouped, half_connected, random_circuit
 
 from discover.canonical import canonical
 from discover.circuit import Circuit
 from discover.export.figure import Contrast
+from discover.graph import ComputationalGraph
 from discover.page.data import view_of_contrast, view_of_export
 from discover.page.single import html
 
@@ -386,6 +388,43 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(new_page, address):
     assert smallest >= 12
     phone.touchscreen.tap(*at(phone, "node", "logits"))
     settle(phone, "location.hash.includes('node=logits')")
+
+
+def arcs(edge):
+    """Points of an edge as Cytoscape draws it: arcs between the middles of its control points."""
+    stops = [edge["from"], *edge["over"], edge["to"]]
+    a, b, c, d = (np.array([stop["x"], stop["y"]]) for stop in stops)
+    t = np.linspace(0, 1, 50)[:, None]
+    middle = (b + c) / 2
+    halves = [(1 - t) ** 2 * p + 2 * t * (1 - t) * q + t**2 * r
+              for p, q, r in ((a, b, middle), (middle, c, d))]  # fmt: skip
+    return np.concatenate(halves)
+
+
+def test_edges_are_led_around_the_nodes_between_their_ends(page, tmp_path):
+    graph = ComputationalGraph(2, 3)
+    names = ["embed->logits", "embed->m0.in", "m0->logits", "m0->a1.h1.v", "a1.h1->m1.in",
+             "m1->logits", "a1.h1->logits", "embed->a1.h1.q"]  # fmt: skip
+    go(page, save(tmp_path / "x.html", view_of_export(export_of(Circuit.from_names(graph, names)))))
+    nodes, edges = page.evaluate(
+        f"[{TREE}.nodes().map(n => ({{id: n.id(), ...n.position(), w: n.width(), h: n.height()}})),"
+        f" {TREE}.edges().map(e => ({{id: e.id(), ends: [e.source().id(), e.target().id()], from:"
+        " e.sourceEndpoint(), over: e.controlPoints(), to: e.targetEndpoint()}))]"
+    )
+    assert len(edges) == len(names)
+
+    def behind(line, ends):
+        return {
+            node["id"] for node in nodes if node["id"] not in ends
+            and (abs(line - [node["x"], node["y"]]) < [node["w"] / 2, node["h"] / 2]).all(1).any()
+        }  # fmt: skip
+
+    for edge in edges:
+        assert behind(arcs(edge), edge["ends"]) == set(), edge["id"]
+    # Straight up from where nodes stand they would pass behind others: there was something to do.
+    place = {node["id"]: np.array([node["x"], node["y"]]) for node in nodes}
+    straight = np.linspace(place["embed"], place["logits"], 100)
+    assert behind(straight, ["embed", "logits"])
 
 
 def test_labels_on_the_picture_are_at_least_12_pixels_or_not_there(opened):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -79,13 +81,23 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
+        # Ids decide between what was submitted in one moment: the same play needs the same ids.
+        self.made = 0
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(secrets, "token_hex", self.new_id)
         self.store = Clocked.open(self.url)
         self.jobs: dict[str, Job] = {}
+
+    def new_id(self, n: int) -> str:
+        """Ids in no order, as random ones are."""
+        self.made += 1
+        return hashlib.sha256(str(self.made).encode()).hexdigest()[: 2 * n]
 
     def teardown(self) -> None:
         """Whatever has happened: all can be deleted, and nothing is left of it."""
         if not hasattr(self, "store"):
             return
+        self.patch.undo()
         self.store.wait(LEASE + 1)
         for each in self.jobs.values():
             if each.job == "running":

@@ -16,25 +16,66 @@ export function sizeOf(node, view) {
 }
 
 // Long bars are entered and left along their length, so that their many edges fan out less.
-function along(bar, other, view) {
+function along(bar, other, view, aside) {
   const reach = Math.max(0, sizeOf(bar, view).width / 2 - 14);
-  return Math.max(-reach, Math.min(reach, (other.x - bar.x) * 0.6));
+  return Math.max(-reach, Math.min(reach, (other.x - bar.x) * 0.6 + aside));
 }
 
+// With more edges than this a picture is a thicket, in which leading lines around nodes helps nobody.
+const LED = 200;
+const POINTS = 16;
+const ASIDE = [0, 1, -1, 2, -2, 3, -3, 4, -4].map((step) => 28 * step);
+
+// An edge that would pass behind a node looks as if it ended there: it is led around where it can.
 export function curve(edge, source, target, view) {
-  const from = { x: source.kind === "embed" ? along(source, target, view) : 0, y: -NODE.height / 2 };
+  let best = bent(edge, source, target, view, 0);
+  if (view.edges.length > LED) return best;
+  const between = view.nodes.filter((node) => node.y < best.start.y && node.y > best.end.y && node !== source && node !== target);
+  let fewest = hidden(best, between, view);
+  for (const aside of ASIDE.slice(1)) {
+    if (!fewest) break;
+    const tried = bent(edge, source, target, view, aside);
+    const hits = hidden(tried, between, view);
+    if (hits < fewest) [best, fewest] = [tried, hits];
+  }
+  return best;
+}
+
+function bent(edge, source, target, view, aside) {
+  const from = { x: source.kind === "embed" ? along(source, target, view, aside) : 0, y: -NODE.height / 2 };
   const entry = target.kind === "kv" ? SHARED_ENTRY : ENTRY;
   const to = {
-    x: target.kind === "logits" ? along(target, source, view) : entry[edge.port] ?? 0,
+    x: target.kind === "logits" ? along(target, source, view, aside) : entry[edge.port] ?? 0,
     y: NODE.height / 2,
   };
   const start = { x: source.x + from.x, y: source.y + from.y };
   const end = { x: target.x + to.x, y: target.y + to.y };
   const rise = start.y - end.y;
   const lead = Math.min(0.5 * rise, 24 + 0.12 * rise);
-  const first = { x: start.x, y: start.y - lead };
-  const second = { x: end.x, y: end.y + lead };
+  // Off the ends of bars a line runs straight; off a node it must bulge.
+  const first = { x: start.x + (source.kind === "embed" ? 0 : aside), y: start.y - lead };
+  const second = { x: end.x + (target.kind === "logits" ? 0 : aside), y: end.y + lead };
   return { from, to, start, end, first, second };
+}
+
+// How many of the nodes the line passes behind.
+function hidden(path, nodes, view) {
+  const points = pointsOf(path);
+  return nodes.filter((node) => {
+    const { width, height } = sizeOf(node, view);
+    return points.some(({ x, y }) => Math.abs(x - node.x) < width / 2 + 5 && Math.abs(y - node.y) < height / 2 + 3);
+  }).length;
+}
+
+// Points of the line as Cytoscape draws it: two arcs that meet in the middle of the control points.
+function pointsOf({ start, end, first, second }) {
+  const middle = { x: (first.x + second.x) / 2, y: (first.y + second.y) / 2 };
+  const arc = (a, b, c) => Array.from({ length: POINTS }, (_, i) => {
+    const [t, u] = [(i + 0.5) / POINTS, 1 - (i + 0.5) / POINTS];
+    const at = (axis) => u * u * a[axis] + 2 * u * t * b[axis] + t * t * c[axis];
+    return { x: at("x"), y: at("y") };
+  });
+  return [...arc(start, first, middle), ...arc(middle, second, end)];
 }
 
 // A control point as Cytoscape wants it: how far along the straight line, and how far beside it.
