@@ -421,6 +421,14 @@ def test_edges_are_led_around_the_nodes_between_their_ends(page, tmp_path):
 
     for edge in edges:
         assert behind(arcs(edge), edge["ends"]) == set(), edge["id"]
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=re.compile("^SVG")).click()
+    waiting.value.save_as(tmp_path / "x.svg")
+    drawn = {path.get("id"): path.get("d") for path in ET.parse(tmp_path / "x.svg").iter()}
+    for edge in edges:  # the file has the very same lines
+        x0, y0, x1, y1, _, _, x2, y2, *_ = map(float, re.findall(r"-?[\d.]+", drawn[edge["id"]]))
+        there = [[p["x"] - edge["from"]["x"], p["y"] - edge["from"]["y"]] for p in edge["over"]]
+        assert np.allclose(there, [[x1 - x0, y1 - y0], [x2 - x0, y2 - y0]], atol=0.3), edge["id"]
     # Straight up from where nodes stand they would pass behind others: there was something to do.
     place = {node["id"]: np.array([node["x"], node["y"]]) for node in nodes}
     straight = np.linspace(place["embed"], place["logits"], 100)

@@ -78,15 +78,16 @@ function pointsOf({ start, end, first, second }) {
   return [...arc(start, first, middle), ...arc(middle, second, end)];
 }
 
-// A control point as Cytoscape wants it: how far along the straight line, and how far beside it.
-export function relative({ start, end, first }) {
+// Control points as Cytoscape wants them: how far along the straight line, and how far beside it.
+export function relative({ start, end, first, second }) {
   const [dx, dy] = [end.x - start.x, end.y - start.y];
   const length = Math.hypot(dx, dy) || 1;
   const [ux, uy] = [dx / length, dy / length];
-  const [cx, cy] = [first.x - start.x, first.y - start.y];
-  const weight = (cx * ux + cy * uy) / length;
-  const beside = cx * -uy + cy * ux;
-  return { weights: [weight, 1 - weight], distances: [beside, -beside] };
+  const places = [first, second].map(({ x, y }) => [x - start.x, y - start.y]);
+  return {
+    weights: places.map(([x, y]) => (x * ux + y * uy) / length),
+    distances: places.map(([x, y]) => x * -uy + y * ux),
+  };
 }
 
 export const WIDTHS = { thin: 1, thick: 5, unscored: 1.6 };
