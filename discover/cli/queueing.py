@@ -154,14 +154,12 @@ def worker(
     url = normalise_url(db) if db else default_url()
     stopping = Stopping()
     with stopping.installed():
-        try:
-            with stopping.interruptible():
-                # Seconds of importing torch: a worker may be asked to end even before it begins.
-                from discover.working.loop import Habits, Worker
+        # Seconds of importing torch, in which an interruption might be swallowed or be an error.
+        from discover.working.loop import Habits, Worker
 
-                habits = Habits(device, threads, size, lease, poll, once, drain)
-        except KeyboardInterrupt:
+        if stopping.asked:
             return
+        habits = Habits(device, threads, size, lease, poll, once, drain)
         Worker(url, habits, stopping=stopping, say=say).work()
 
 
