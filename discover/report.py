@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from discover.errors import StoppedError
+from discover.interrupts import Interrupts
 from discover.spec import INEXACT_DTYPES, METRICS
 
 if TYPE_CHECKING:
     from discover.acdc import Decision
     from discover.exploring import Answer
-    from discover.run import Observer
+    from discover.run import Observer, StopWhen
     from discover.scoring import EdgeScores
     from discover.store import RunRecord, Store
 
@@ -35,33 +38,50 @@ TABLE = 2_000
 
 
 class Reporter:
-    """Shows a run's phases and progress on stderr; reads only what is stored already."""
+    """Shows a run's phases and progress on stderr; reads only what is stored already.
+
+    Ctrl-C ends what is done in it with KeyboardInterrupt, at the next decision at the latest.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.interrupts = Interrupts()
         self.bar: Any = None
         self.kept = 0
         self.run_id: str | None = None
 
     def __enter__(self) -> Self:
+        self.interrupts.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.interrupts.__exit__(kind, error, trace)
         if self.bar is not None:
             self.bar.close()
         if kind is not None and self.run_id is not None:
             done = self.store.count(self.run_id)
             click.echo(
-                f"stopped with {done:,} decisions stored; go on with: "
+                f"stopped with {done:,} decision{'' if done == 1 else 's'} stored; go on with: "
                 f"discover resume {self.run_id[:8]}",
                 err=True,
             )
+        if isinstance(error, StoppedError) and self.interrupts.asked:
+            raise KeyboardInterrupt from error
 
     def observer(self) -> Observer:
         """The callbacks of a run that this reporter shows."""
         from discover.run import Observer
 
-        return Observer(self.phase, self.started, self.decisions, self.warning)
+        return Observer(self.phase, self.started, self.decisions, self.warning, self.stop)
+
+    def stop(self) -> StopWhen | None:
+        """Whether the search is to end at this decision."""
+        return "now" if self.interrupts.asked else None
 
     def phase(self, name: str) -> None:
         """Say what is going on now."""
