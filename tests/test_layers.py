@@ -22,15 +22,16 @@ PACKAGE = Path(discover.__file__).parent
 # `report` prints what `run` does; `working` takes submitted runs and runs them, `page` is
 # what a browser shows, `service` hands both out over HTTP.
 RANKS = """
-    errors interrupts tolerance sizes graph circuit order acdc thresholds spec methods prompts labelled
-    planted tasks catalogue canonical loading tracr anatomy metrics capability model ablation patching
+    errors interrupts tolerance sizes graph circuit order acdc thresholds spec methods prompts
+    labelled planted tasks catalogue canonical loading tracr anatomy metrics capability model
+    ablation patching
     attribution evaluation export store costs storedfiles session scoring exploring run sweep
     evaluating variation report finished working page service cli __main__
 """.split()
 
 NO_TORCH = """
-    errors interrupts tolerance sizes graph circuit order acdc thresholds spec methods prompts labelled
-    planted tasks catalogue canonical export store costs report finished page service cli __main__
+    errors interrupts tolerance sizes graph circuit order acdc thresholds spec methods prompts
+    labelled planted tasks catalogue canonical export store costs report finished page service cli __main__
 """.split()
 
 
