@@ -31,7 +31,8 @@ RANKS = """
 
 NO_TORCH = """
     errors interrupts tolerance sizes graph circuit order acdc thresholds spec methods prompts
-    labelled planted tasks catalogue canonical export store costs report finished page service cli __main__
+    labelled planted tasks catalogue canonical export store costs report finished page service cli
+    __main__
 """.split()
 
 
