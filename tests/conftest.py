@@ -1,6 +1,7 @@
 """One thread for every test: small models gain nothing from more, and workers share a machine."""
 
 import shutil
+import signal
 import sys
 
 import missing
@@ -16,6 +17,11 @@ from discover.store.engine import normalise_url
 __all__ = ["browser", "new_page", "page", "watch"]  # fixtures that every test can ask for
 
 torch.set_num_threads(1)
+
+# What runs the tests in the background, as `nohup` with `&` does, ignores Ctrl-C for them; every
+# program that a test starts would inherit that, and none could be interrupted.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter):
