@@ -53,6 +53,21 @@ def forget_hearts(url: str) -> None:
     engine.dispose()
 
 
+def in_transaction(url: str) -> bool:
+    """Whether anybody else is in the middle of a transaction on a PostgreSQL server."""
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        others = connection.execute(
+            sa.text(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+                " AND xact_start IS NOT NULL"
+            )
+        ).scalar_one()
+    engine.dispose()
+    return bool(others)
+
+
 def rows_of(store: Store, run_id: str) -> list[dict[str, Any]]:
     """What is stored of a run's decisions."""
     return list(store.decision_rows(run_id)) if store.begun(run_id) else []

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from helpers_store import SPEC, Clocked, begin, claimed, contents, decide, decision
-from postgres import server_url
+from postgres import ready_database, server_url
 
-from discover.errors import StoreError, StoreUnavailableError
-from discover.store import Store, normalise_url
+from discover.errors import FencedError, StoreError, StoreUnavailableError
+from discover.store import Store, engine, normalise_url
+from discover.store.queue import LEASE
+from discover.store.tables import jobs
 
 
 class Server:
@@ -110,6 +112,30 @@ def test_a_short_restart_while_a_writer_waits_is_not_even_noticed(server: Server
             server.start()
             writer.add(decision(1))
         assert store.count(run_id) == len(reported) == 2
+
+
+def test_who_is_suspended_in_a_transaction_keeps_nothing_from_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine, "IDLE_TIMEOUT", 1.0)
+    with ready_database() as url, Clocked.open(url) as asleep, Clocked.open(url) as awake:
+        asleep.submit(SPEC)
+        lease = claimed(asleep, "w1").lease
+        awake.wait(LEASE + 1)
+        with (
+            pytest.raises(StoreUnavailableError, match="connection to database .* was lost"),
+            asleep._database.write() as connection,
+        ):
+            connection.execute(sa.select(jobs).with_for_update())
+            assert awake.claim("w2") is None  # the other one still holds its row
+            end = time.monotonic() + 20
+            while (claim := awake.claim("w2")) is None:
+                assert time.monotonic() < end
+                time.sleep(0.1)
+            connection.execute(sa.select(1))
+        assert claim.lease.run_id == lease.run_id
+        with pytest.raises(FencedError):
+            begin(asleep, lease)
 
 
 @pytest.fixture

@@ -30,6 +30,13 @@ DEFAULT_URL = "sqlite:///discover.db"
 BUSY_TIMEOUT = 10.0
 """How long to wait for another process's lock before giving up, in seconds."""
 
+IDLE_TIMEOUT = 30.0
+"""How long a PostgreSQL server waits for whoever is silent in a transaction, in seconds.
+
+A process that was suspended in one (a lid was closed) would otherwise keep its locks, and its run,
+from all others.
+"""
+
 
 def default_url() -> str:
     """The database to use when none is named: the variable DISCOVER_DB, else `discover.db` here.
@@ -102,13 +109,14 @@ class Database:
         return engine
 
     def _connect_args(self) -> dict[str, Any]:
-        """Give up on a lock, or on a silent server, after `busy_timeout`, unless the URL says."""
+        """Give up on a lock, or a silent server, after `busy_timeout`, unless the URL says."""
         args: dict[str, Any] = {}
         if self.path is not None:
             args = {"timeout": self.busy_timeout}
         elif self.url.get_backend_name() == "postgresql" and "psycopg" in self.url.drivername:
             args = {
-                "options": f"-c lock_timeout={math.ceil(self.busy_timeout * 1000)}",
+                "options": f"-c lock_timeout={math.ceil(self.busy_timeout * 1000)} "
+                f"-c idle_in_transaction_session_timeout={math.ceil(IDLE_TIMEOUT * 1000)}",
                 "connect_timeout": max(2, math.ceil(self.busy_timeout)),
             }
         return {key: value for key, value in args.items() if key not in self.url.query}
@@ -206,11 +214,11 @@ _OTHER = (
         "is done",
     ),
     (
-        r"connection .*failed|could not connect|resolve|timeout",
+        r"connection .*failed|could not connect|resolve|(?<!-transaction )timeout",
         "cannot reach database {label}: {text}",
     ),
     (
-        r"closed the connection|connection is lost|connection is closed|terminating connection",
+        r"closed the connection|connection is (lost|closed)|terminating connection",
         "the connection to database {label} was lost ({text}); all that was stored is safe: try "
         "again once it is back",
     ),
