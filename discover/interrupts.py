@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self
 
 
 class Interrupts:
     """Remembers Ctrl-C for as long as it is entered, besides raising KeyboardInterrupt.
 
-    Python drops an exception that is raised in a finaliser, a weak reference's callback or a
-    garbage collector's, with a line on stderr at most, and a search runs through many of those. Ask
+    Python drops an exception that is raised in a finaliser, with a line on stderr at most: ask
     `asked` where the work may end. Does nothing outside the main thread, or where SIGINT is ignored
     or has another handler.
     """
@@ -28,12 +27,7 @@ class Interrupts:
             self._ours = True
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             self._ours = False

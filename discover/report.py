@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
@@ -54,13 +53,8 @@ class Reporter:
         self.interrupts.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.interrupts.__exit__(kind, error, trace)
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        self.interrupts.__exit__()
         if self.bar is not None:
             self.bar.close()
         if kind is not None and self.run_id is not None:

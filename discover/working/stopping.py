@@ -16,7 +16,7 @@ _SLICE = 0.1
 class Stopping:
     """What asks a worker to end: SIGTERM or SIGINT, once, or again if it takes too long.
 
-    `asked` counts. Where nothing would be lost (`interruptible`) the first one raises
+    `asked` counts. Where nothing would be lost (`allow`) the first one raises
     KeyboardInterrupt at once; elsewhere the worker looks at `asked` when it can end in good order.
     The third one raises wherever the program is.
     """
@@ -62,15 +62,6 @@ class Stopping:
         if interruptible and self.asked:
             self._open = False
             raise KeyboardInterrupt
-
-    @contextlib.contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """A part of the work that may be broken off anywhere."""
-        try:
-            self.allow(True)
-            yield
-        finally:
-            self.allow(False)
 
     def pause(self, seconds: float) -> bool:
         """Wait; returns at once, and False, if the worker is asked to end."""
